@@ -1,0 +1,73 @@
+"""The memory that agents deserve: MemCubes of plaintext and activation memory in one directory, scheduled by use.
+
+Source: MemOS: A Memory OS for AI System, arXiv 2507.03724, section 4. Importing this loads no torch.
+"""
+
+from memos_core.cube import (
+    Access,
+    Activation,
+    Governance,
+    Identifiers,
+    MemCube,
+    Origin,
+    Plaintext,
+    SemanticType,
+    State,
+    Usage,
+)
+from memos_core.errors import (
+    AccessDenied,
+    Conflict,
+    EmbedderMismatch,
+    EngineError,
+    IdentityMismatch,
+    InvalidInput,
+    MemosError,
+    MissingExtra,
+    NotAvailable,
+    NotFound,
+    SchemaTooNew,
+    StoreCorrupt,
+    StoreError,
+    StoreUnusable,
+)
+from memos_core.memos import MemOS
+from memos_core.plan import Plan
+from memos_core.policy import Move, Thresholds
+from memos_core.recall import Hit, Recall
+from memos_core.turn import Remembered, Turn
+
+__all__ = [
+    "Access",
+    "AccessDenied",
+    "Activation",
+    "Conflict",
+    "EmbedderMismatch",
+    "EngineError",
+    "Governance",
+    "Hit",
+    "Identifiers",
+    "IdentityMismatch",
+    "InvalidInput",
+    "MemCube",
+    "MemOS",
+    "MemosError",
+    "MissingExtra",
+    "Move",
+    "NotAvailable",
+    "NotFound",
+    "Origin",
+    "Plaintext",
+    "Plan",
+    "Recall",
+    "Remembered",
+    "SchemaTooNew",
+    "SemanticType",
+    "State",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreUnusable",
+    "Thresholds",
+    "Turn",
+    "Usage",
+]

@@ -1,0 +1,250 @@
+"""MemCube: the unit of memory, a payload with three groups of metadata. Frozen values; no torch, no I/O.
+
+Source: MemOS §4.1-4.2 (MemCube; descriptive identifiers, governance attributes, behavioural usage indicators).
+A field is here only when something enforces it; later fields arrive together with the code that does.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from enum import StrEnum
+from itertools import accumulate
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from memos_core.errors import InvalidInput
+
+CubeId = str
+Scope = tuple[str, ...]
+Actor = tuple[str, ...]
+
+LOCAL_OWNER: Actor = ("local-owner",)
+"""Who acts when a cube is addressed by its id and no actor is named: the person who holds the directory."""
+
+MAX_TEXT_BYTES = 1 << 20
+
+
+class State(StrEnum):
+    """Where a cube is in its life. The transitions are in `lifespan.TRANSITIONS`."""
+
+    ACTIVE = "active"
+    CONTESTED = "contested"
+    SUPERSEDED = "superseded"
+    ARCHIVED = "archived"
+    STALE = "stale"
+    REJECTED = "rejected"
+    QUARANTINED = "quarantined"
+
+
+class Origin(StrEnum):
+    """Where a cube's content came from (the paper's origin signature)."""
+
+    USER_INPUT = "user input"
+    INFERENCE_EXTRACTION = "inference extraction"
+    EXTERNAL_RETRIEVAL = "external retrieval"
+    PARAMETER_FINETUNING = "parameter finetuning"
+    TRANSFORMATION = "transformation"
+
+
+class SemanticType(StrEnum):
+    """What a memory is for."""
+
+    FACT = "fact"
+    PREFERENCE = "preference"
+    EVENT = "event"
+    CONCEPT = "concept"
+    TASK = "task"
+    TASK_PROMPT = "task prompt"
+    TEMPLATE = "template"
+    SKILL = "skill"
+
+
+class ActivationForm(StrEnum):
+    """What an activation payload holds. Hidden states, attention and steering arrive with the code that uses them."""
+
+    KV = "kv"
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Plaintext(Frozen):
+    """Text that a person can read; the source of every derived payload."""
+
+    kind: Literal["plaintext"] = "plaintext"
+    text: str
+
+
+class Activation(Frozen):
+    """Tensors derived from plaintext, kept in a blob.
+
+    blob: sha256 of the safetensors file. prefix_key: chained hash of the token ids it stands for. tokens: how many.
+    model: identity key of the engine that made it. system: the caller's system text that it was computed behind.
+    """
+
+    kind: Literal["activation"] = "activation"
+    form: ActivationForm
+    blob: str
+    prefix_key: str
+    tokens: int
+    bytes: int
+    model: str
+    system: str = ""
+
+
+Payload = Annotated[Plaintext | Activation, Field(discriminator="kind")]
+
+
+class Identifiers(Frozen):
+    """Descriptive identifiers: what it is, when, and from where.
+
+    created_at: written here (audit only). updated_at: when this version was written. occurred_at: when it was said.
+    sources: the callers' ids of the messages it came from, verbatim. speaker: who said it. path: task / concept, as given.
+    """
+
+    created_at: datetime
+    updated_at: datetime
+    occurred_at: datetime
+    origin: Origin = Origin.USER_INPUT
+    semantic_type: SemanticType = SemanticType.FACT
+    path: tuple[str, ...] = ()
+    session: str | None = None
+    role: str | None = None
+    speaker: str | None = None
+    sources: tuple[str, ...] = ()
+
+
+class Access(Frozen):
+    """Who beyond the scope itself may act on the cube: actors, or groups that contain them."""
+
+    read: tuple[Actor, ...] = ()
+    write: tuple[Actor, ...] = ()
+
+
+class Governance(Frozen):
+    """Whose it is, who may see it, how long it lives, how much it matters.
+
+    expires_at: from then on no recall shows it. priority: 0 (ordinary) to 1; raises rank and keeps KV longer.
+    """
+
+    scope: Scope
+    owner: Actor
+    access: Access = Access()
+    expires_at: datetime | None = None
+    priority: float = 0.0
+
+
+class Usage(Frozen):
+    """How the cube has been used: a view over append-only events, composed when the cube is read.
+
+    recalls: turns whose prompt held it (as text or KV) because recall brought it up. sessions: distinct ones.
+    heat: recalls decayed by `lifespan.HEAT_HALF_LIFE`, at the time of reading.
+    """
+
+    recalls: int = 0
+    sessions: int = 0
+    last_used_at: datetime | None = None
+    heat: float = 0.0
+
+
+class MemCube(Frozen):
+    """One memory: payload and metadata. Frozen; a change is a new version."""
+
+    id: CubeId
+    version: int
+    state: State = State.ACTIVE
+    payload: Payload
+    identifiers: Identifiers
+    governance: Governance
+    usage: Usage = Usage()
+
+
+def canonical(cube: MemCube) -> bytes:
+    """The bytes that the version chain commits to: JSON without usage, which is not part of a version."""
+    return cube.model_dump_json(exclude={"usage"}).encode()
+
+
+_last_microsecond = [0]
+
+
+def new_id() -> CubeId:
+    """An unguessable id that sorts by time of creation: 14 hex digits of microseconds, 18 of randomness.
+
+    Not derived from content: an id outlives its cube as a tombstone, and must not help to guess what was erased.
+    """
+    stamp = max(time.time_ns() // 1000, _last_microsecond[0] + 1)
+    _last_microsecond[0] = stamp
+    return f"{stamp:014x}{secrets.token_hex(9)}"
+
+
+def as_scope(value: str | Iterable[str], what: str = "scope") -> Scope:
+    """Check a scope or an actor: a non-empty string or tuple of them. Raises InvalidInput."""
+    parts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (tuple, list)) else None
+    if not parts or any(not isinstance(part, str) or not part.strip() for part in parts):
+        raise InvalidInput(f"{what} must be a non-empty string or a tuple of them, such as ('clinic', 'ana'); got {value!r}")
+    if any(ord(character) < 32 for part in parts for character in part):
+        raise InvalidInput(f"{what} {value!r} contains a control character; use printable names")
+    if any(0xD800 <= ord(character) < 0xE000 for part in parts for character in part):
+        raise InvalidInput(f"{what} {value!r} contains half a surrogate pair and cannot be stored as UTF-8")
+    return parts
+
+
+def scope_key(scope: Scope) -> str:
+    """One text per scope; the key of a scope is a prefix of the keys below it, and of no other's."""
+    return "".join(part + "\x1f" for part in scope)
+
+
+def scope_of_key(key: str) -> Scope:
+    return tuple(key.split("\x1f")[:-1])
+
+
+def ancestors(scope: Scope) -> tuple[Scope, ...]:
+    """The scope and all above it, outermost first."""
+    return tuple(accumulate(((part,) for part in scope), lambda a, b: a + b))
+
+
+def contains(outer: Scope, inner: Scope) -> bool:
+    """Whether `inner` is `outer` or lies below it."""
+    return inner[: len(outer)] == outer
+
+
+def as_time(value: datetime | str | None, what: str, default: datetime | None = None) -> datetime:
+    """An aware datetime in UTC, from one or from ISO text. Raises InvalidInput for a naive one."""
+    if value is None:
+        return default if default is not None else datetime.now(UTC)
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError as error:
+            raise InvalidInput(f"{what} {value!r} is not ISO 8601 text such as '2026-03-01T18:00:00+00:00'") from error
+    if not isinstance(value, datetime):
+        raise InvalidInput(f"{what} must be a datetime or ISO text, got {type(value).__name__}")
+    if value.tzinfo is None or value.utcoffset() is None:
+        raise InvalidInput(f"{what} {value.isoformat()} has no time zone; pass an aware one, such as datetime(..., tzinfo=timezone.utc)")
+    return value.astimezone(UTC)
+
+
+def as_text(value: object, what: str = "text") -> str:
+    """Check text that is to be remembered: not empty, storable, of bearable size. Raises InvalidInput."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"{what} must be a str, got {type(value).__name__}")
+    if not value.strip():
+        raise InvalidInput(f"{what} is empty; there is nothing to remember")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{what} holds half a surrogate pair at character {error.start}; decode it properly first") from error
+    if size > MAX_TEXT_BYTES:
+        raise InvalidInput(f"{what} has {size:,} bytes; the limit is {MAX_TEXT_BYTES:,}. Split it into passages and remember those")
+    return value
+
+
+def dumps(value: object) -> str:
+    """JSON in one canonical form."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))

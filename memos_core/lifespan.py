@@ -1,0 +1,63 @@
+"""How long a memory lives and how warm it is: expiry, heat, and the one table of state transitions. Pure.
+
+Heat is kept as one number that does not depend on when it is read: the logarithm (base 2) of the sum over uses of
+2^(t / half-life). Adding a use and reading it at any time are both O(1), and order by heat needs no clock.
+Source: exponential decay as in MemOS §4.2 (usage indicators); the half-life and this form are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+
+from memos_core.cube import MemCube, State
+from memos_core.errors import InvalidInput
+
+HEAT_HALF_LIFE = 7 * 86400.0
+"""Seconds after which a use counts half."""
+
+RECALLABLE = frozenset({State.ACTIVE, State.CONTESTED, State.SUPERSEDED})
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.ACTIVE: frozenset({State.CONTESTED, State.SUPERSEDED, State.ARCHIVED, State.STALE, State.QUARANTINED}),
+    State.CONTESTED: frozenset({State.ACTIVE, State.SUPERSEDED, State.ARCHIVED, State.QUARANTINED}),
+    State.SUPERSEDED: frozenset({State.ACTIVE, State.ARCHIVED}),
+    State.ARCHIVED: frozenset({State.ACTIVE}),
+    State.STALE: frozenset({State.ACTIVE, State.ARCHIVED}),
+    State.REJECTED: frozenset({State.ARCHIVED}),
+    State.QUARANTINED: frozenset({State.ACTIVE, State.ARCHIVED}),
+}
+
+
+def expired(cube: MemCube, now: datetime) -> bool:
+    expires_at = cube.governance.expires_at
+    return expires_at is not None and expires_at <= now
+
+
+def recallable(cube: MemCube, now: datetime) -> bool:
+    """Whether recall may show it: in a recallable state and not past its TTL."""
+    return cube.state in RECALLABLE and not expired(cube, now)
+
+
+def check_transition(old: State, new: State) -> None:
+    """Raise InvalidInput for a change of state that the table does not allow."""
+    if new != old and new not in TRANSITIONS[old]:
+        allowed = ", ".join(sorted(TRANSITIONS[old])) or "nothing"
+        raise InvalidInput(f"a cube that is {old} cannot become {new}; it can become {allowed}")
+
+
+def warmed(heat_log2: float | None, at: datetime) -> float:
+    """The stored heat after one more use at `at`."""
+    use = at.timestamp() / HEAT_HALF_LIFE
+    if heat_log2 is None:
+        return use
+    high, low = max(heat_log2, use), min(heat_log2, use)
+    return high + math.log2(1.0 + 2.0 ** (low - high))
+
+
+def heat(heat_log2: float | None, now: datetime) -> float:
+    """Decayed number of uses as of `now`."""
+    if heat_log2 is None:
+        return 0.0
+    exponent = heat_log2 - now.timestamp() / HEAT_HALF_LIFE
+    return float(2.0 ** min(exponent, 60.0))

@@ -1,0 +1,629 @@
+"""MemOS: opens the house and wires the rooms."""
+
+from __future__ import annotations
+
+import copy
+import hmac
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn
+
+import numpy as np
+
+from memos_core import plan as planning
+from memos_core.access import may, may_enter, require, rules
+from memos_core.analyse import terms, words
+from memos_core.changes import Add, Erase, Outcome, Revise, Searchable, Take
+from memos_core.cube import (
+    LOCAL_OWNER,
+    Access,
+    Actor,
+    CubeId,
+    Governance,
+    Identifiers,
+    MemCube,
+    Origin,
+    Plaintext,
+    Scope,
+    SemanticType,
+    State,
+    as_scope,
+    as_text,
+    as_time,
+    contains,
+    dumps,
+    new_id,
+)
+from memos_core.embed import CachedEmbedder, Embedder, check_identity, local_embedder
+from memos_core.errors import InvalidInput, NotAvailable, NotFound
+from memos_core.heads import find_head, kept_heads
+from memos_core.index import Index
+from memos_core.lifespan import check_transition, recallable
+from memos_core.parse import Noted, as_path, as_priority, as_ttl, notes, turn_key
+from memos_core.plan import Message, Plan, check_messages, make_plan, render, strip_blocks
+from memos_core.policy import Move, Thresholds
+from memos_core.recall import Recall, as_hits, embedded_text, rank
+from memos_core.scheduler import Scheduler
+from memos_core.snapshot import AuditEntry, Snapshot, Version
+from memos_core.store import SQLiteStore
+from memos_core.turn import Remembered, Turn
+
+FULL_TEXT_FROM = 20_000
+"""From this many memories on, the store's full-text index narrows the lexical scan. It changes the time, not the result."""
+
+ActorLike = str | Sequence[str] | None
+ScopeLike = str | Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Whether everything in the directory is what it was when it was written; `problems` names what is not."""
+
+    ok: bool
+    problems: tuple[str, ...]
+
+
+class MemOS:
+    """A memory: one directory, many scopes. Open it with `MemOS.open`."""
+
+    def __init__(self, store: SQLiteStore, embedder: CachedEmbedder, index: Index, engine: Any, thresholds: Thresholds) -> None:
+        self._store = store
+        self._embedder = embedder
+        self._index = index
+        self._engine = engine
+        self._actor: Actor | None = None
+        self._scheduler = Scheduler(store, engine, thresholds, self._count)
+
+    @classmethod
+    def open(cls, path: str | Path, *, embedder: Embedder | None = None, engine: Any = None, thresholds: Thresholds | None = None) -> MemOS:
+        """Open a directory, or make it. A context manager; `close()` otherwise.
+
+        embedder: n texts to float32 [n, d]; without one, all-MiniLM-L6-v2 on this machine. engine: an HFEngine, for KV reuse.
+        Raises StoreError when the directory cannot be used, or was written by a newer version or with another embedder.
+        """
+        cached = CachedEmbedder(embedder if embedder is not None else local_embedder())
+        store = SQLiteStore(path)
+        try:
+            canaries = cached.canaries()
+            with store.read() as view:
+                stored, latest = view.meta("canaries"), view.latest()
+            if stored is None:
+                store.set_meta("canaries", canaries.astype("<f4").tobytes())
+            else:
+                check_identity(np.frombuffer(stored, dtype="<f4").reshape(canaries.shape[0], -1), canaries, str(store.path))
+            index = Index(canaries.shape[1], store.path / "index.faiss", sha256(store.secret).hexdigest())
+            with store.file_lock:
+                index.load(latest)
+        except BaseException:
+            store.close()
+            raise
+        return cls(store, cached, index, engine, thresholds or Thresholds())
+
+    @property
+    def path(self) -> Path:
+        """The directory."""
+        return self._store.path
+
+    def close(self) -> None:
+        """Write the index file and let go of the directory. Safe to call twice."""
+        if self._store.closed:
+            return
+        with self._view():
+            pass
+        if self._index.seq > self._index.saved_seq:
+            with self._store.file_lock:
+                self._index.save()
+        self._store.close()
+
+    def __enter__(self) -> MemOS:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def as_actor(self, actor: str | Sequence[str]) -> MemOS:
+        """The same memory, where every call without `actor=` acts as this one. Closing it closes the memory."""
+        bound = copy.copy(self)
+        bound._actor = as_scope(tuple(actor) if not isinstance(actor, str) else actor, "actor")
+        return bound
+
+    # ------------------------------------------------------------------ remember
+    def remember(
+        self,
+        what: str | Message | Sequence[str | Message],
+        *,
+        scope: ScopeLike,
+        session: str | None = None,
+        occurred_at: datetime | str | None = None,
+        path: str | Sequence[str] | None = None,
+        ttl: timedelta | float | None = None,
+        priority: float = 0.0,
+        read: Iterable[str | Sequence[str]] = (),
+        write: Iterable[str | Sequence[str]] = (),
+        semantic_type: SemanticType | str = SemanticType.FACT,
+        origin: Origin | str = Origin.USER_INPUT,
+        actor: ActorLike = None,
+        now: datetime | None = None,
+    ) -> list[Remembered]:
+        """Keep text or messages, verbatim; one Remembered per message, in order. All of them durably, or none.
+
+        A message with an `id` is kept once per scope, session, id and text; one without, once per speaker, time and text.
+        occurred_at: for messages without a `timestamp`. ttl: from occurred_at on, a timedelta or seconds. priority: 0 to 1.
+        read, write: actors beyond the scope that may read or change it. Raises InvalidInput, AccessDenied or StoreError.
+        """
+        clock, place = as_time(now, "now"), as_scope(scope)
+        who = self._who(actor, place)
+        require(may_enter(who, place), who, "write", f"scope {'/'.join(place)}")
+        said_at = None if occurred_at is None else as_time(occurred_at, "occurred_at")
+        template = _Template(place, who, _session(session), as_path(path), as_ttl(ttl), as_priority(priority), _access(read, write),
+                             _member(SemanticType, semantic_type, "semantic_type"), _member(Origin, origin, "origin"))  # fmt: skip
+        noted = notes(what)
+        digests = [self._identity(template, item, said_at) for item in noted]
+        adds = self._adds(template, noted, digests, said_at, clock)
+        return [_remembered(outcome) for outcome in self._store.commit(adds)] if adds else []
+
+    def _adds(
+        self, template: _Template, noted: Sequence[Noted], digests: Sequence[bytes], said_at: datetime | None, clock: datetime
+    ) -> list[Add]:
+        with self._view() as view:
+            known = view.known(digests)
+        fresh = [embedded_text(item.text, item.speaker) for item, digest in zip(noted, digests, strict=True) if digest not in known]
+        vectors = iter(self._embedder(fresh) if fresh else ())
+        adds = []
+        for item, digest in zip(noted, digests, strict=True):
+            searchable = None if digest in known else _searchable(item.text, item.speaker, next(vectors))
+            adds.append(Add(template.cube(item, said_at, clock), template.actor, searchable, digest))
+        return adds
+
+    def _identity(self, template: _Template, item: Noted, said_at: datetime | None, turn: str | None = None) -> bytes:
+        """Keyed digest of what makes two messages the same message. Keyed, and erased with the cube, so that it cannot be guessed from."""
+        at = item.at or said_at
+        if item.source is not None:
+            what = ["id", item.source, item.text]
+        elif turn is not None:
+            what = ["turn", turn, item.role or ""]
+        else:
+            what = ["said", item.role or "", item.speaker or "", at.isoformat() if at else "", *template.path, item.text]
+        return hmac.digest(self._store.secret, dumps([*template.scope, "", template.session or "", *what]).encode(), "sha256")
+
+    # ------------------------------------------------------------------ recall
+    def recall(
+        self,
+        query: str,
+        *,
+        scope: ScopeLike,
+        k: int = 10,
+        now: datetime | None = None,
+        actor: ActorLike = None,
+        as_of: datetime | None = None,
+    ) -> Recall:
+        """What the memory holds on a query, best first, of what the actor may read at or below the scope. Reads only.
+
+        Exact: every such memory is scored, and no other. Raises InvalidInput or StoreError.
+        """
+        if as_of is not None:
+            _not_yet("recall(as_of=...)", "memory at an earlier time")
+        if not isinstance(query, str):
+            raise InvalidInput(f"query must be a str, got {type(query).__name__}")
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise InvalidInput(f"k must be a whole number from 1, got {k!r}")
+        clock, place = as_time(now, "now"), as_scope(scope)
+        who = self._who(actor, place)
+        if not query.strip():
+            return Recall(query, ())
+        query = as_text(query, "query")
+        vector, wanted = self._embedder([query])[0], terms(query)
+        with self._view() as view:
+            authorised = view.authorised(place, who)
+            lexical = None
+            if len(self._index) > FULL_TEXT_FROM and not authorised.rows and rules(who, place):
+                lexical = view.lexical_rows(sorted(set(words(query))), place)
+            scored = self._index.search(vector, wanted, authorised, clock.timestamp(), lexical)
+            ranked = rank(scored, clock.timestamp(), k)
+            cubes = view.heads_by_row([item.row for item in ranked], clock)
+        allowed = {row: cube for row, cube in cubes.items() if may(cube, who, "read") and recallable(cube, clock)}
+        return Recall(query, as_hits(ranked, allowed, k))
+
+    def conversation(self, *, scope: ScopeLike, session: str, actor: ActorLike = None) -> list[MemCube]:
+        """The messages of a session that are remembered, in the order they were written."""
+        place, clock = as_scope(scope), as_time(None, "now")
+        who = self._who(actor, place)
+        with self._view() as view:
+            cubes = view.conversation(place, str(session), clock)
+        return [cube for cube in cubes if may(cube, who, "read") and recallable(cube, clock)]
+
+    # ------------------------------------------------------------------ the turn
+    def begin(
+        self,
+        messages: Sequence[Message],
+        *,
+        scope: ScopeLike,
+        session: str | None = None,
+        token_budget: int = 512,
+        k: int = 8,
+        actor: ActorLike = None,
+        now: datetime | None = None,
+    ) -> Turn:
+        """Recall and plan for the last user message of a conversation; nothing is written until `turn.commit(reply)`.
+
+        messages: the visible conversation, dictionaries with `role` and `content`; never mutated. token_budget: tokens that
+        memory may take of the prompt, counted by the engine's tokenizer, else about four characters each.
+        Raises InvalidInput, AccessDenied or StoreError.
+        """
+        clock, place, name = as_time(now, "now"), as_scope(scope), _session(session) or "default"
+        who = self._who(actor, place)
+        require(may_enter(who, place), who, "write", f"scope {'/'.join(place)}")
+        checked = check_messages(messages)
+        clean = [{**message, "content": strip_blocks(message["content"], self._store.secret)} for message in checked]
+        index = max(i for i, message in enumerate(clean) if message["role"] == "user")
+        query = clean[index]["content"]
+        recall = self.recall(query, scope=place, k=k, now=clock, actor=who)
+        system = clean[0]["content"] if clean[0]["role"] == "system" else None
+        key = turn_key(clean, index)
+        with self._view() as view:
+            placements = view.placements(place, name, clock)
+            kept = kept_heads(view, clock, place)
+        head, head_kept = find_head(kept if contains(who, place) or who == LOCAL_OWNER else [], self._engine, system)
+        if head_kept is not None:
+            problem = self._engine.attach(
+                self._store.blobs.path(head_kept.payload.blob),
+                scope=place,
+                prefix_key=head_kept.payload.prefix_key,
+                expected=head_kept.payload.blob,
+            )
+            if problem is not None and head is not None:
+                head = planning.Head(head.cubes, head.text, False, f"its KV could not be used: {problem}")
+        keys = {i: turn_key(clean, i) for i, message in enumerate(clean) if message["role"] == "user" and i != index}
+        plan = make_plan(
+            system=system,
+            turn_index=index,
+            candidates=[(hit.cube, ", ".join(map(str, hit.reasons))) for hit in recall.hits],
+            head=head,
+            placed={i: placements[turn] for i, turn in keys.items() if turn in placements},
+            said=frozenset(message["content"] for message in clean),
+            token_budget=token_budget,
+            count=self._count,
+            secret=self._store.secret,
+        )
+        user = clean[index]
+        return Turn(
+            scope=place,
+            session=name,
+            key=key,
+            prompt=render(clean, plan),
+            plan=plan,
+            recall=recall,
+            write=lambda turn, reply, at: self._take(turn, user, reply, who, system, clock if at is None else as_time(at, "now")),
+        )
+
+    def _take(self, turn: Turn, user: Message, reply: str, actor: Actor, system: str | None, clock: datetime) -> list[Remembered]:
+        if not isinstance(reply, str):
+            raise InvalidInput(f"the reply must be a str, got {type(reply).__name__}")
+        said: list[Message] = [user, {"role": "assistant", "content": reply}]
+        template = _Template(turn.scope, actor, turn.session)
+        noted = notes([message for message in said if message["content"].strip()])
+        digests = [self._identity(template, item, None, turn.key) for item in noted]
+        adds = self._adds(template, noted, digests, None, clock)
+        plan: Plan = turn.plan
+        used = tuple((item.id, item.form) for item in (*plan.inject, *plan.reuse))
+        (outcome,) = self._store.commit([Take(turn.scope, turn.session, turn.key, clock, system, tuple(adds), used, plan.placed)])
+        return [_remembered(each) for each in outcome.each]
+
+    def tick(self, now: datetime | None = None) -> list[Move]:
+        """Let the scheduler move memory by its use: expire, prefill what is hot, drop what does not fit. Returns the moves with reasons.
+
+        At one `now`, a second tick does nothing. Only the local owner may; raises AccessDenied, EngineError or StoreError.
+        """
+        who = self._actor or LOCAL_OWNER
+        require(may_enter(who, ("the whole memory",)), who, "write", "the whole memory")
+        return self._scheduler.tick(as_time(now, "now"))
+
+    # ------------------------------------------------------------------ one cube
+    def get(self, id: CubeId, *, actor: ActorLike = None, now: datetime | None = None) -> MemCube:
+        """A cube by its id. Raises NotFound or AccessDenied."""
+        return self._permitted(id, "read", self._who(actor, None), as_time(now, "now"))
+
+    def history(self, id: CubeId, *, actor: ActorLike = None) -> list[Version]:
+        """All versions of a cube, oldest first. Of an erased cube the local owner still sees who did what and when, without content."""
+        who = self._who(actor, None)
+        with self._view() as view:
+            erased = view.tombstone(id)
+            versions = view.history(id)
+        if not erased:
+            self._permitted(id, "read", who, as_time(None, "now"))
+        elif who != LOCAL_OWNER:
+            raise NotFound(f"cube {id} has been forgotten")
+        return versions
+
+    def update(
+        self,
+        id: CubeId,
+        *,
+        text: str | None = None,
+        path: str | Sequence[str] | None = None,
+        ttl: timedelta | float | None = None,
+        priority: float | None = None,
+        read: Iterable[str | Sequence[str]] | None = None,
+        write: Iterable[str | Sequence[str]] | None = None,
+        state: State | str | None = None,
+        expected_version: int | None = None,
+        actor: ActorLike = None,
+        now: datetime | None = None,
+    ) -> MemCube:
+        """The next version of a cube, with what is given changed; the earlier ones stay in its history.
+
+        expected_version: refuse (Conflict) when somebody was faster. Raises InvalidInput, NotFound, AccessDenied or Conflict.
+        """
+        clock, who = as_time(now, "now"), self._who(actor, None)
+        cube = self._permitted(id, "write", who, clock)
+        identifiers, governance = cube.identifiers, cube.governance
+        changed: dict[str, Any] = {}
+        if text is not None:
+            if not isinstance(cube.payload, Plaintext):
+                raise InvalidInput(f"cube {id} holds no text; change the text it was derived from")
+            changed["payload"] = Plaintext(text=as_text(text))
+        if path is not None:
+            identifiers = identifiers.model_copy(update={"path": as_path(path)})
+        if ttl is not None:
+            governance = governance.model_copy(update={"expires_at": clock + (as_ttl(ttl) or timedelta())})
+        if priority is not None:
+            governance = governance.model_copy(update={"priority": as_priority(priority)})
+        if read is not None or write is not None:
+            if not rules(who, governance.scope):
+                require(may_enter(who, governance.scope), who, "share", f"cube {id}")
+            access = governance.access
+            wanted = _access(access.read if read is None else read, access.write if write is None else write)
+            governance = governance.model_copy(update={"access": wanted})
+        if state is not None:
+            changed["state"] = _member(State, state, "state")
+            check_transition(cube.state, changed["state"])
+        changed |= {"identifiers": identifiers, "governance": governance}
+        return self._revise(cube, changed, "update", who, clock, expected_version)
+
+    def rollback(self, id: CubeId, version: int, *, actor: ActorLike = None, now: datetime | None = None) -> MemCube:
+        """Make an earlier version the newest again, as a further version: nothing in between is lost. Raises NotFound or AccessDenied."""
+        clock, who = as_time(now, "now"), self._who(actor, None)
+        cube = self._permitted(id, "write", who, clock)
+        with self._view() as view:
+            then = next((entry.cube for entry in view.history(id) if entry.version == version), None)
+        if then is None:
+            raise NotFound(f"cube {id} has no version {version}; it is at {cube.version}")
+        changed = {"payload": then.payload, "identifiers": then.identifiers, "governance": then.governance, "state": then.state}
+        return self._revise(cube, changed, "rollback", who, clock, None, f"to version {version}")
+
+    def _revise(
+        self, cube: MemCube, changed: dict[str, Any], action: str, who: Actor, clock: datetime, expected: int | None, detail: str = ""
+    ) -> MemCube:
+        version = cube.version if expected is None else expected
+        identifiers = changed["identifiers"].model_copy(update={"updated_at": clock})
+        new = cube.model_copy(update={**changed, "identifiers": identifiers, "version": version + 1})
+        searchable = None
+        if isinstance(new.payload, Plaintext) and new.payload != cube.payload:
+            vector = self._embedder([embedded_text(new.payload.text, identifiers.speaker)])[0]
+            searchable = _searchable(new.payload.text, identifiers.speaker, vector)
+        (outcome,) = self._store.commit([Revise(new, who, action, searchable, detail)])
+        return outcome.cubes[0]
+
+    def forget(
+        self, id: CubeId | Sequence[CubeId], *, reason: str = "asked to forget", actor: ActorLike = None, now: datetime | None = None
+    ) -> tuple[CubeId, ...]:
+        """Erase cubes and everything derived from them: content, vectors, terms, placements, usage, KV. Returns the erased ids.
+
+        A tombstone and the audit entry stay. `reason` is kept: do not put content into it. Raises NotFound or AccessDenied;
+        then nothing was erased.
+        """
+        clock, who = as_time(now, "now"), self._who(actor, None)
+        ids = (id,) if isinstance(id, str) else tuple(id)
+        for each in ids:
+            self._permitted(each, "write", who, clock)
+        (outcome,) = self._store.commit([Erase(ids, who, clock, reason)])
+        if self._reuses():
+            for key in outcome.prefix_keys:
+                self._engine.detach(key)
+            for scope in outcome.scopes_touched:  # prompts of these scopes may have held the text
+                self._engine.forget_scope(scope)
+        self._embedder.clear()
+        with self._view():  # the index lets go of the vectors
+            pass
+        self._store.settle()
+        return outcome.erased
+
+    def promote(self, ids: CubeId | Sequence[CubeId], *, to: str, actor: ActorLike = None, now: datetime | None = None) -> list[MemCube]:
+        """Prefill memories of one scope as its KV head, without waiting for the scheduler. Returns the resulting cubes."""
+        if to == "parameter":
+            _not_yet('promote(to="parameter")', "parameter memory")
+        if to != "activation":
+            raise InvalidInput(f"to must be 'activation' or 'parameter', got {to!r}")
+        if not self._reuses():
+            raise NotAvailable("promoting to activation memory needs an engine that keeps KV: MemOS.open(..., engine=HFEngine.load())")
+        clock, who = as_time(now, "now"), self._who(actor, None)
+        sources = [self._permitted(each, "write", who, clock) for each in ((ids,) if isinstance(ids, str) else ids)]
+        scopes = {cube.governance.scope for cube in sources}
+        if len(scopes) != 1 or not all(isinstance(cube.payload, Plaintext) for cube in sources):
+            raise InvalidInput("promote takes plaintext cubes of one scope, since their KV is kept for that scope alone")
+        (scope,) = scopes
+        with self._view() as view:
+            system = view.last_system(scope)
+        return [self._scheduler.prefill(sources, scope, system, clock, f"promoted by {'/'.join(who)}")]
+
+    def demote(self, ids: CubeId | Sequence[CubeId], *, actor: ActorLike = None, now: datetime | None = None) -> list[MemCube]:
+        """Give up activation cubes: the KV goes, the text it came from stays. Returns the archived cubes."""
+        clock, who = as_time(now, "now"), self._who(actor, None)
+        wanted = [self._permitted(each, "write", who, clock) for each in ((ids,) if isinstance(ids, str) else ids)]
+        with self._view() as view:
+            heads = {head.cube.id: head for head in kept_heads(view, clock)}
+        for cube in wanted:
+            if cube.id not in heads:
+                raise InvalidInput(f"cube {cube.id} is not active activation memory; there is nothing to demote")
+        self._scheduler.drop([heads[cube.id] for cube in wanted], clock, f"demoted by {'/'.join(who)}")
+        return [self.get(cube.id, actor=who, now=clock) for cube in wanted]
+
+    # ------------------------------------------------------------------ the books
+    def audit(self, scope: ScopeLike | None = None, *, id: CubeId | None = None, actor: ActorLike = None) -> list[AuditEntry]:
+        """Who did what, oldest first, of a scope and all below it, of one cube, or of everything; what the actor holds of it."""
+        place = None if scope is None else as_scope(scope)
+        who = self._who(actor, place)
+        with self._view() as view:
+            return [entry for entry in view.audit(place, id) if rules(who, entry.scope)]
+
+    def verify(self) -> Verification:
+        """Check everything: the database, all hash chains, every blob, and that the index holds what the store holds."""
+        problems = self._store.check()
+        with self._view() as view:
+            problems += view.broken_chains()
+            problems += [problem for blob in sorted(view.blobs() - view.dropped_blobs()) if (problem := self._store.blobs.problem(blob))]
+            if len(self._index) != view.counts()["plaintext"]:
+                problems.append(
+                    f"the index holds {len(self._index)} memories and the store {view.counts()['plaintext']}; delete index.faiss"
+                )
+        return Verification(not problems, tuple(problems))
+
+    def stats(self) -> dict[str, Any]:
+        """How much there is of everything, on disk and in the engine."""
+        with self._view() as view:
+            counts = view.counts()
+        size = {
+            name: (self.path / name).stat().st_size for name in ("memos.db", "memos.db-wal", "index.faiss") if (self.path / name).exists()
+        }
+        size["blobs"] = self._store.blobs.total()
+        return {"counts": counts, "bytes": size, "kv": self._engine.kv.stats() if self._reuses() else {}}
+
+    # ------------------------------------------------------------------ not here yet
+    def timeline(self, **_: Any) -> NoReturn:
+        """Not here yet: memories of a time window."""
+        _not_yet("timeline", "timestamp-based loading")
+
+    def conflicts(self, **_: Any) -> NoReturn:
+        """Not here yet: contradictions between memories."""
+        _not_yet("conflicts", "conflict detection")
+
+    def relation(self, *_: Any, **__: Any) -> NoReturn:
+        """Not here yet: how two texts relate."""
+        _not_yet("relation", "conflict detection")
+
+    def tree(self, *_: Any, **__: Any) -> NoReturn:
+        """Not here yet: the task-concept-fact hierarchy."""
+        _not_yet("tree", "the task-concept-fact hierarchy")
+
+    def export(self, *_: Any, **__: Any) -> NoReturn:
+        """Not here yet: one archive of everything."""
+        _not_yet("export", "export and import")
+
+    @classmethod
+    def import_(cls, *_: Any, **__: Any) -> NoReturn:
+        """Not here yet: one archive of everything."""
+        _not_yet("import_", "export and import")
+
+    # ------------------------------------------------------------------ inside
+    @contextmanager
+    def _view(self) -> Iterator[Snapshot]:
+        """A snapshot that the index has caught up with."""
+        while True:
+            with self._store.read() as view:
+                if self._index.catch_up(view):
+                    yield view
+                    return
+
+    def _who(self, actor: ActorLike, scope: Scope | None) -> Actor:
+        if actor is not None:
+            return as_scope(actor if isinstance(actor, str) else tuple(actor), "actor")
+        return self._actor or scope or LOCAL_OWNER
+
+    def _permitted(self, id: CubeId, action: Any, who: Actor, clock: datetime) -> MemCube:
+        if not isinstance(id, str):
+            raise InvalidInput(f"a cube's id is a str, got {type(id).__name__}")
+        with self._view() as view:
+            cube = view.heads([id], clock).get(id)
+            gone = cube is None and view.tombstone(id)
+        if cube is None:
+            raise NotFound(f"cube {id} has been forgotten" if gone else f"no cube {id!r}; ids come from remember() and recall()")
+        require(may(cube, who, action), who, action, f"cube {id}")
+        return cube
+
+    def _reuses(self) -> bool:
+        return self._engine is not None and "activation" in self._engine.capabilities
+
+    def _count(self, text: str) -> int:
+        return int(self._engine.count(text)) if self._reuses() else (len(text.encode()) + 3) // 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """What the cubes of one call have in common."""
+
+    scope: Scope
+    actor: Actor
+    session: str | None
+    path: tuple[str, ...] = ()
+    ttl: timedelta | None = None
+    priority: float = 0.0
+    access: Access = Access()  # noqa: RUF009  frozen
+    semantic_type: SemanticType = SemanticType.FACT
+    origin: Origin = Origin.USER_INPUT
+
+    def cube(self, item: Noted, said_at: datetime | None, clock: datetime) -> MemCube:
+        at = item.at or said_at or clock
+        return MemCube(
+            id=new_id(),
+            version=1,
+            payload=Plaintext(text=item.text),
+            identifiers=Identifiers(
+                created_at=clock,
+                updated_at=clock,
+                occurred_at=at,
+                origin=self.origin,
+                semantic_type=self.semantic_type,
+                path=self.path,
+                session=self.session,
+                role=item.role,
+                speaker=item.speaker or (item.role.capitalize() if item.role in ("user", "assistant") else None),
+                sources=(item.source,) if item.source is not None else (),
+            ),
+            governance=Governance(
+                scope=self.scope,
+                owner=self.actor,
+                access=self.access,
+                expires_at=at + self.ttl if self.ttl is not None else None,
+                priority=self.priority,
+            ),
+        )
+
+
+def _searchable(text: str, speaker: str | None, vector: np.ndarray) -> Searchable:
+    full = embedded_text(text, speaker)
+    return Searchable(np.asarray(vector, dtype="<f4"), terms(full), " ".join(words(full)))
+
+
+def _remembered(outcome: Outcome) -> Remembered:
+    return Remembered(outcome.cubes[0], "merged" if outcome.kind == "merged" else "added")
+
+
+def _session(session: str | None) -> str | None:
+    if session is not None and (not isinstance(session, str) or not session.strip()):
+        raise InvalidInput(f"session must be a non-empty str, got {session!r}")
+    return session
+
+
+def _access(read: Iterable[Any], write: Iterable[Any]) -> Access:
+    def actors(given: Iterable[Any], name: str) -> tuple[Actor, ...]:
+        if isinstance(given, str):
+            raise InvalidInput(f"{name} must be a list of actors, such as [{given!r}]")
+        return tuple(dict.fromkeys(as_scope(item if isinstance(item, str) else tuple(item), f"an actor in {name}") for item in given))
+
+    return Access(read=actors(read, "read"), write=actors(write, "write"))
+
+
+def _member(kind: Any, value: Any, name: str) -> Any:
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise InvalidInput(f"{name} must be one of {', '.join(kind)}; got {value!r}") from error
+
+
+def _not_yet(name: str, ability: str) -> NoReturn:
+    raise NotAvailable(f"{name} is not available in this version: it lacks {ability}. The README lists what is not there yet")

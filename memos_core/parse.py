@@ -1,0 +1,94 @@
+"""What a caller hands over to be remembered, as checked values. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from memos_core.cube import as_text, as_time, dumps
+from memos_core.errors import InvalidInput
+from memos_core.plan import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """One message to remember. at: when it was said; None when the caller did not say."""
+
+    text: str
+    role: str | None
+    speaker: str | None
+    at: datetime | None
+    source: str | None
+
+
+def notes(what: str | Message | Sequence[str | Message]) -> list[Noted]:
+    """Text, a message, or a list of either, checked. Raises InvalidInput, naming the message, before anything is written."""
+    if isinstance(what, (str, Mapping)):
+        return [_note(what, "the text" if isinstance(what, str) else "the message")]
+    if isinstance(what, (bytes, bytearray)) or not isinstance(what, Iterable):
+        raise InvalidInput(f"remember takes text, a message or a list of them, got {type(what).__name__}")
+    return [_note(item, f"message {position}") for position, item in enumerate(what)]
+
+
+def _note(item: object, name: str) -> Noted:
+    if isinstance(item, str):
+        return Noted(as_text(item, name), None, None, None, None)
+    if not isinstance(item, Mapping):
+        raise InvalidInput(f"{name} must be a str or a dictionary with 'role' and 'content', got {type(item).__name__}")
+    role, speaker, source = (_optional(item, key, name) for key in ("role", "name", "id"))
+    if role is None:
+        raise InvalidInput(f"{name} has no 'role'; pass 'user', 'assistant' or another")
+    stamp: Any = item.get("timestamp")
+    at = None if stamp is None else as_time(stamp, f"the timestamp of {name}")
+    return Noted(as_text(item.get("content"), f"the content of {name}"), role, speaker, at, source)
+
+
+def _optional(item: Mapping[str, Any], key: str, name: str) -> str | None:
+    value = item.get(key)
+    if value is not None and not isinstance(value, (str, int)):
+        raise InvalidInput(f"'{key}' of {name} must be a str, got {type(value).__name__}")
+    return None if value is None else str(value)
+
+
+def as_path(path: str | Sequence[str] | None) -> tuple[str, ...]:
+    """A place in the hierarchy, 'task/concept' or a tuple. Raises InvalidInput."""
+    if path is None:
+        return ()
+    parts = tuple(path.split("/")) if isinstance(path, str) else tuple(path)
+    if any(not isinstance(part, str) or not part.strip() for part in parts):
+        raise InvalidInput(f"path must be like 'care/allergies' or a tuple of non-empty names, got {path!r}")
+    return tuple(part.strip() for part in parts)
+
+
+def as_ttl(ttl: timedelta | float | None) -> timedelta | None:
+    """How long a memory lives; a number is seconds. Raises InvalidInput."""
+    if ttl is None:
+        return None
+    if isinstance(ttl, bool) or not isinstance(ttl, (timedelta, int, float)):
+        raise InvalidInput(f"ttl must be a timedelta or seconds, got {type(ttl).__name__}")
+    span = ttl if isinstance(ttl, timedelta) else timedelta(seconds=ttl)
+    if span <= timedelta(0):
+        raise InvalidInput(f"ttl must be positive, got {span}")
+    return span
+
+
+def as_priority(priority: float) -> float:
+    """A number from 0 (ordinary) to 1. Raises InvalidInput."""
+    if isinstance(priority, bool) or not isinstance(priority, (int, float)) or not 0 <= priority <= 1:
+        raise InvalidInput(f"priority must be a number from 0 to 1, got {priority!r}")
+    return float(priority)
+
+
+def turn_key(messages: Sequence[Message], index: int) -> str:
+    """Identity of the turn of the user message at `index`: its id, else a digest of the conversation up to it.
+
+    The digest makes a replayed conversation the same turn and a repeated "Yes." further on another one.
+    """
+    source = messages[index].get("id")
+    if source is not None:
+        return f"id:{source}"
+    said = [[message["role"], message["content"], str(message.get("timestamp", ""))] for message in messages[: index + 1]]
+    return "digest:" + hashlib.sha256(dumps(said).encode()).hexdigest()

@@ -1,0 +1,212 @@
+"""What of the recalled memory reaches the model, in which form, and where in the prompt. Pure.
+
+Layout (MemOS §4.1 "inject or reuse"; the placement rule is ours): the head of the prompt holds only stable memory in a
+canonical order, behind the caller's system text; what was recalled for a turn stands right before that turn's user
+message and stays there in later turns. So each prompt of a session is an extension of the one before, and the KV cache
+of a local model, or the prefix cache of a provider, goes on matching.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+from memos_core.cube import CubeId, MemCube, Plaintext
+from memos_core.errors import InvalidInput
+
+Message = Mapping[str, Any]
+Form = Literal["inject", "reuse"]
+
+DEFAULT_SYSTEM = "You are a helpful assistant."
+HEAD_TITLE = "What you know about the user:"
+_BLOCK = re.compile(r'<memory ref="([0-9a-f]{12})">\n(.*?)\n</memory>\n*', re.DOTALL)
+
+
+class Engine(Protocol):
+    """What the core needs of a model. A black box has capabilities {"plaintext"} and is never asked for more."""
+
+    @property
+    def capabilities(self) -> frozenset[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """One memory on its way to the model, or left out, and why."""
+
+    id: CubeId
+    version: int
+    form: Form
+    text: str
+    tokens: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Insertion:
+    """Recalled text that stands right before the content of the user message at `index` of the caller's messages."""
+
+    index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The stable memory at the head of a scope's prompts. `reusable`: KV of it is kept for the engine in use."""
+
+    cubes: tuple[MemCube, ...]
+    text: str
+    reusable: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one turn's prompt will hold.
+
+    head: text that goes behind the caller's system text, "" for none. shared_system: the system text before it, which is
+    public and whose KV may be shared between scopes; None when the prompt has no system message. insertions: recalled
+    text by message index, this turn's and earlier turns'. inject / reuse: memories of this turn by form. left_out: recalled,
+    not used. placed: id and version of what stands right before this turn's user message. tokens: of all memory in the prompt.
+    """
+
+    head: str = ""
+    shared_system: str | None = None
+    insertions: tuple[Insertion, ...] = ()
+    inject: tuple[Used, ...] = ()
+    reuse: tuple[Used, ...] = ()
+    left_out: tuple[Used, ...] = ()
+    placed: tuple[tuple[CubeId, int], ...] = ()
+    tokens: int = 0
+    why: tuple[str, ...] = ()
+
+
+def line(cube: MemCube) -> str:
+    """One memory as a line of a prompt: date, speaker, text."""
+    assert isinstance(cube.payload, Plaintext)
+    speaker = f"{cube.identifiers.speaker}: " if cube.identifiers.speaker else ""
+    return f"- ({cube.identifiers.occurred_at:%Y-%m-%d}) {speaker}{cube.payload.text}"
+
+
+def head_text(cubes: Sequence[MemCube]) -> str:
+    """The head block: stable memories in canonical order (when they were said, then id)."""
+    ordered = sorted(cubes, key=lambda cube: (cube.identifiers.occurred_at, cube.id))
+    return "\n".join([HEAD_TITLE, *map(line, ordered)]) if ordered else ""
+
+
+def _reference(body: str, secret: bytes) -> str:
+    return hmac.new(secret, body.encode(), hashlib.sha256).hexdigest()[:12]
+
+
+def block(lines: Sequence[str], secret: bytes) -> str:
+    """Recalled lines as a tagged block. The tag carries a keyed hash, so that only our own text is ever taken for ours."""
+    body = "\n".join(lines)
+    return f'<memory ref="{_reference(body, secret)}">\n{body}\n</memory>\n\n' if lines else ""
+
+
+def strip_blocks(text: str, secret: bytes) -> str:
+    """Text without the blocks that `block` made: what came from recall is never remembered again as if it were new."""
+    return _BLOCK.sub(lambda match: "" if hmac.compare_digest(match[1], _reference(match[2], secret)) else match[0], text)
+
+
+def check_messages(messages: Sequence[Message]) -> tuple[dict[str, Any], ...]:
+    """Copies of a conversation's messages, checked. Raises InvalidInput unless it holds a user message."""
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence):
+        raise InvalidInput("messages must be a list of dictionaries with 'role' and 'content'")
+    checked = []
+    for position, message in enumerate(messages):
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+            raise InvalidInput(f"message {position} must be a dictionary with a 'role' and a 'content', got {message!r:.80}")
+        if not isinstance(message.get("content"), str):
+            raise InvalidInput(f"the content of message {position} must be a str, got {type(message.get('content')).__name__}")
+        checked.append(dict(message))
+    if not any(message["role"] == "user" for message in checked):
+        raise InvalidInput("the conversation has no message with role 'user'; pass at least the one to be answered")
+    return tuple(checked)
+
+
+def render(messages: Sequence[Message], plan: Plan) -> tuple[dict[str, Any], ...]:
+    """The prompt: the messages with the head behind the system text and each insertion before its user message."""
+    inserted = {insertion.index: insertion.text for insertion in plan.insertions}
+    prompt = [{**message, "content": inserted.get(index, "") + message["content"]} for index, message in enumerate(messages)]
+    if plan.head:
+        system = f"{plan.shared_system}\n\n{plan.head}"
+        if prompt and prompt[0]["role"] == "system":
+            prompt[0]["content"] = system
+        else:
+            prompt.insert(0, {"role": "system", "content": system})
+    return tuple(prompt)
+
+
+def make_plan(
+    *,
+    system: str | None,
+    turn_index: int,
+    candidates: Sequence[tuple[MemCube, str]],
+    head: Head | None,
+    placed: Mapping[int, Sequence[MemCube]],
+    said: frozenset[str],
+    token_budget: int,
+    count: Callable[[str], int],
+    secret: bytes,
+) -> Plan:
+    """Decide inject or reuse for each recalled memory within a token budget.
+
+    system: the caller's system text. turn_index: the user message being answered. candidates: recalled cubes with their
+    reasons, best first. placed: cubes already standing before earlier messages, by index. said: texts that the visible
+    conversation holds anyway. The budget covers all memory in the prompt; what stands there from earlier turns counts
+    first, since taking it away would break the prefix, then the head, then this turn's memories by rank.
+    """
+    why: list[str] = []
+    insertions = [Insertion(index, block([line(cube) for cube in cubes], secret)) for index, cubes in sorted(placed.items()) if cubes]
+    spent = sum(count(insertion.text) for insertion in insertions)
+    standing = {cube.id for cubes in placed.values() for cube in cubes}
+    if insertions:
+        why.append(f"{len(standing)} memories stay where earlier turns placed them ({spent} tokens)")
+    head_ids: dict[CubeId, MemCube] = {}
+    text = ""
+    if head is not None and head.cubes:
+        size = count(head.text)
+        if spent + size <= token_budget:
+            head_ids, text, spent = {cube.id: cube for cube in head.cubes}, head.text, spent + size
+            why.append(f"head of {len(head.cubes)} stable memories as {'KV' if head.reusable else 'text'} ({size} tokens): {head.reason}")
+        else:
+            why.append(f"head of {size} tokens left out: only {token_budget - spent} of {token_budget} tokens are free")
+    inject: list[Used] = []
+    reuse: list[Used] = []
+    left_out: list[Used] = []
+    fresh: list[Used] = []
+    for cube, reason in candidates:
+        item = line(cube)
+        used = Used(cube.id, cube.version, "inject", item, 0, reason)
+        if cube.id in head_ids:
+            form: Form = "reuse" if head is not None and head.reusable else "inject"
+            (reuse if form == "reuse" else inject).append(replace(used, form=form, reason=f"{reason}; stands in the head"))
+        elif cube.id in standing:
+            left_out.append(replace(used, reason=f"{reason}; stands in this conversation already"))
+        elif isinstance(cube.payload, Plaintext) and cube.payload.text in said:
+            left_out.append(replace(used, reason=f"{reason}; the conversation says it"))
+        else:
+            size = count(item) + 1
+            if spent + size > token_budget:
+                left_out.append(replace(used, tokens=size, reason=f"{reason}; {size} tokens do not fit, {token_budget - spent} are free"))
+                continue
+            spent += size
+            fresh.append(replace(used, tokens=size))
+    if fresh:
+        insertions.append(Insertion(turn_index, block([used.text for used in fresh], secret)))
+    shared = system if system is not None else (DEFAULT_SYSTEM if text else None)
+    return Plan(
+        head=text,
+        shared_system=shared,
+        insertions=tuple(insertions),
+        inject=(*inject, *fresh),
+        reuse=tuple(reuse),
+        left_out=tuple(left_out),
+        placed=tuple((used.id, used.version) for used in fresh),
+        tokens=spent,
+        why=tuple(why),
+    )

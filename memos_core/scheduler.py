@@ -1,0 +1,120 @@
+"""Scheduler.tick: read what is due, let the policy decide, transform, commit. The only caller of the policy.
+
+Source: MemOS §4.2, memory scheduling.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from memos_core import policy
+from memos_core.changes import Add, Change, Revise
+from memos_core.cube import LOCAL_OWNER, CubeId, MemCube, Scope, State
+from memos_core.heads import KeptHead, effective_system, kept_heads
+from memos_core.lifespan import check_transition
+from memos_core.plan import line
+from memos_core.policy import Candidate, Held, Move, Thresholds
+from memos_core.store import SQLiteStore
+from memos_core.transform import activation_cube, prefill
+
+
+class Scheduler:
+    """Moves memory between forms by use. One tick at a time."""
+
+    def __init__(self, store: SQLiteStore, engine: Any, thresholds: Thresholds, count: Callable[[str], int]) -> None:
+        self._store = store
+        self._engine = engine
+        self._thresholds = thresholds
+        self._count = count
+        self._lock = threading.Lock()
+
+    def tick(self, now: datetime) -> list[Move]:
+        """Expire, drop, prefill: what the policy decides at `now`, each move committed with its reason in the audit log."""
+        with self._lock:
+            moves = self._expire(now) + self._drop(now) + self._prefill_heads(now)
+            moves += self._drop(now)  # a new head may have put the directory over its byte budget
+            self._store.settle()
+            self._store.collect_orphans(now)
+            return moves
+
+    def _expire(self, now: datetime) -> list[Move]:
+        with self._store.read() as view:
+            due = view.expired(now)
+        moves = policy.decide_expiry(due, now)
+        by_id = {cube.id: cube for cube in due}
+        for move in moves:
+            self._archive([by_id[cube] for cube in move.ids], now, "expire", move.reason)
+        return moves
+
+    def _drop(self, now: datetime) -> list[Move]:
+        with self._store.read() as view:
+            kept = kept_heads(view, now)
+        held = [Held(head.cube, head.payload.bytes, _value(head), head.problem is None, head.problem or "") for head in kept]
+        moves = policy.decide_drops(held, self._thresholds)
+        for move in moves:
+            self.drop([head for head in kept if head.cube.id in move.ids], now, move.reason)
+        return moves
+
+    def drop(self, heads: Sequence[KeptHead], now: datetime, reason: str) -> None:
+        """Give up KV: the cube is archived, its file removed, its copy in RAM let go. The text it came from stays."""
+        self._archive([head.cube for head in heads], now, "drop", reason)
+        self._store.settle()
+        if self._able():
+            for head in heads:
+                self._engine.detach(head.payload.prefix_key)
+
+    def _archive(self, cubes: Sequence[MemCube], now: datetime, action: str, reason: str) -> None:
+        changes: list[Change] = []
+        for cube in cubes:
+            check_transition(cube.state, State.ARCHIVED)
+            identifiers = cube.identifiers.model_copy(update={"updated_at": now})
+            archived = cube.model_copy(update={"state": State.ARCHIVED, "version": cube.version + 1, "identifiers": identifiers})
+            changes.append(Revise(archived, LOCAL_OWNER, action, detail=reason))
+        if changes:
+            self._store.commit(changes)
+
+    def _prefill_heads(self, now: datetime) -> list[Move]:
+        if not self._able():
+            return []
+        moves = []
+        with self._store.read() as view:
+            scopes = view.used_scopes()
+        for scope in scopes:
+            with self._store.read() as view:
+                used, system = view.used_in(scope, now), view.last_system(scope)
+                mine = [head for head in kept_heads(view, now, scope) if self._is_for(head, system)]
+            current = mine[-1].source_ids if mine else None
+            candidates = [Candidate(cube, self._count(line(cube)) + 1, current is not None and cube.id in current) for cube in used]
+            move = policy.decide_head(candidates, current, self._thresholds, now)
+            if move is not None:
+                self.prefill([cube for cube in used if cube.id in move.ids], scope, system, now, move.reason, replaces=mine)
+                moves.append(move)
+        return moves
+
+    def prefill(
+        self, sources: Sequence[MemCube], scope: Scope, system: str | None, now: datetime, reason: str, replaces: Sequence[KeptHead] = ()
+    ) -> MemCube:
+        """Compute and keep the KV of a head; what it replaces is dropped after it is safely there. Raises EngineError."""
+        payload, data, _ = prefill(self._engine, sources, scope, system)
+        blob = self._store.blobs.put(data)
+        cube = activation_cube(payload.model_copy(update={"blob": blob}), scope, now)
+        parents: tuple[tuple[CubeId, int], ...] = tuple((source.id, source.version) for source in sources)
+        self._store.commit([Add(cube, LOCAL_OWNER, parents=parents, relation="prefilled from", detail=reason)])
+        if replaces:
+            self.drop([head for head in replaces if head.payload.prefix_key != payload.prefix_key], now, f"replaced by {cube.id}")
+        return cube
+
+    def _able(self) -> bool:
+        return self._engine is not None and "activation" in self._engine.capabilities
+
+    def _is_for(self, head: KeptHead, system: str | None) -> bool:
+        fits = head.payload.model == self._engine.identity.key and head.payload.system == effective_system(system)
+        return head.problem is None and fits
+
+
+def _value(head: KeptHead) -> float:
+    """What a head is worth: the heat of the memories in it, weighted by their priority."""
+    return sum(cube.usage.heat * (1 + cube.governance.priority) for cube in head.sources)

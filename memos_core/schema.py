@@ -1,0 +1,119 @@
+"""The database's shape: an append-only list of migrations, each committed together with its record."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+
+from memos_core.errors import SchemaTooNew
+
+_INITIAL = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+
+-- A scope and all above it have a row each; `length` and `hash` are the head of its audit chain.
+CREATE TABLE scopes (scope INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, length INTEGER NOT NULL DEFAULT 0, hash BLOB NOT NULL DEFAULT x'');
+
+-- Heads. `seq` is the audit entry of the last change; the index catches up by it.
+CREATE TABLE cubes (
+  row INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, scope INTEGER NOT NULL, seq INTEGER NOT NULL, version INTEGER NOT NULL,
+  state TEXT NOT NULL, kind TEXT NOT NULL, session TEXT, role TEXT, occurred_at REAL NOT NULL, expires_at REAL, priority REAL NOT NULL,
+  blob TEXT, body BLOB NOT NULL);
+CREATE INDEX cubes_seq ON cubes (seq);
+CREATE INDEX cubes_scope_session ON cubes (scope, session);
+CREATE INDEX cubes_expiry ON cubes (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX cubes_derived ON cubes (kind, scope) WHERE kind <> 'plaintext';
+
+-- The hash-linked history of each cube. `body` is the committed content, gone after erasure; the rest stays.
+CREATE TABLE versions (
+  id TEXT NOT NULL, version INTEGER NOT NULL, at REAL NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL, body BLOB,
+  commitment BLOB NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (id, version)) WITHOUT ROWID;
+
+-- One key per cube. Erasure destroys it, so that what stays in the chains cannot be guessed at by hashing candidates.
+CREATE TABLE keys (id TEXT PRIMARY KEY, key BLOB NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE audit (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, scope INTEGER NOT NULL, position INTEGER NOT NULL, at REAL NOT NULL, actor TEXT NOT NULL,
+  action TEXT NOT NULL, id TEXT, version INTEGER, commitment BLOB, detail TEXT NOT NULL, hash BLOB NOT NULL);
+CREATE UNIQUE INDEX audit_chain ON audit (scope, position);
+CREATE INDEX audit_id ON audit (id) WHERE id IS NOT NULL;
+
+CREATE TABLE tombstones (id TEXT PRIMARY KEY, row INTEGER NOT NULL, seq INTEGER NOT NULL, scope INTEGER NOT NULL, at REAL NOT NULL,
+  actor TEXT NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX tombstones_seq ON tombstones (seq);
+
+CREATE TABLE lineage (child TEXT NOT NULL, parent TEXT NOT NULL, parent_version INTEGER NOT NULL, relation TEXT NOT NULL,
+  PRIMARY KEY (child, parent, relation)) WITHOUT ROWID;
+CREATE INDEX lineage_parent ON lineage (parent);
+
+CREATE TABLE vectors (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, vector BLOB NOT NULL, terms BLOB NOT NULL);
+CREATE VIRTUAL TABLE lexical USING fts5 (terms, tokenize = "ascii tokenchars '_'", detail = none);
+
+-- What has been remembered already, by keyed digest of the message's identity.
+CREATE TABLE identities (digest BLOB PRIMARY KEY, id TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX identities_id ON identities (id);
+
+CREATE TABLE grants (grantee TEXT NOT NULL, action TEXT NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (grantee, action, row)) WITHOUT ROWID;
+CREATE INDEX grants_row ON grants (row);
+
+CREATE TABLE turns (scope INTEGER NOT NULL, session TEXT NOT NULL, key TEXT NOT NULL, at REAL NOT NULL, system TEXT,
+  PRIMARY KEY (scope, session, key)) WITHOUT ROWID;
+CREATE INDEX turns_recent ON turns (scope, at);
+CREATE TABLE placements (scope INTEGER NOT NULL, session TEXT NOT NULL, turn TEXT NOT NULL, position INTEGER NOT NULL, id TEXT NOT NULL,
+  version INTEGER NOT NULL, PRIMARY KEY (scope, session, turn, position)) WITHOUT ROWID;
+CREATE INDEX placements_id ON placements (id);
+
+CREATE TABLE usage_events (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, scope INTEGER NOT NULL, session TEXT NOT NULL, turn TEXT NOT NULL,
+  form TEXT NOT NULL, at REAL NOT NULL);
+CREATE INDEX usage_events_id ON usage_events (id, session);
+CREATE TABLE usage (id TEXT PRIMARY KEY, scope INTEGER NOT NULL, recalls INTEGER NOT NULL, sessions INTEGER NOT NULL, last_used_at REAL NOT NULL,
+  heat_log2 REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX usage_heat ON usage (scope, heat_log2);
+
+-- Blob files whose last cube was erased or dropped in a committed change, until they are unlinked.
+CREATE TABLE doomed (blob TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[tuple[int, str, str], ...] = ((1, "the first schema", _INITIAL),)
+VERSION = MIGRATIONS[-1][0]
+
+
+def current(db: sqlite3.Connection) -> int:
+    """The version a database is at; 0 for an empty one."""
+    known = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'migrations'").fetchone()
+    return int(db.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchone()[0]) if known else 0
+
+
+def migrate(db: sqlite3.Connection, place: str) -> None:
+    """Bring a database up to VERSION, one transaction per migration. Raises SchemaTooNew rather than guess."""
+    at = current(db)
+    if at > VERSION:
+        raise SchemaTooNew(
+            f"{place} was written with schema {at}; this version knows up to {VERSION}. Upgrade memos-integrations to open it"
+        )
+    if at == VERSION:
+        return
+    for version, name, script in MIGRATIONS:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            if current(db) < version:  # another process may have been first
+                db.execute(
+                    "CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at REAL NOT NULL)"
+                )
+                for statement in _statements(script):
+                    db.execute(statement)
+                db.execute("INSERT INTO migrations VALUES (?, ?, ?)", (version, name, time.time()))
+            db.execute("COMMIT")
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+
+
+def _statements(script: str) -> list[str]:
+    """A script's statements one by one: `executescript` would commit before it starts."""
+    found, pending = [], ""
+    for piece in script.split(";"):
+        pending += piece + ";"
+        if sqlite3.complete_statement(pending):
+            found.append(pending.strip())
+            pending = ""
+    return [statement for statement in found if statement != ";"]

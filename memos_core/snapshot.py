@@ -1,0 +1,307 @@
+"""A consistent view of a store: SQL reads only."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from memos_core import ledger
+from memos_core.access import rules
+from memos_core.cube import LOCAL_OWNER, Actor, CubeId, MemCube, Scope, Usage, ancestors, contains, scope_key, scope_of_key
+from memos_core.lifespan import heat
+
+_HEAD = "SELECT c.row, c.body, u.recalls, u.sessions, u.last_used_at, u.heat_log2 FROM cubes c LEFT JOIN usage u ON u.id = c.id"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What the index needs to know of one cube's last change."""
+
+    row: int
+    seq: int
+    scope: int
+    state: str
+    kind: str
+    occurred_at: float
+    expires_at: float | None
+    priority: float
+    vector_seq: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Authorised:
+    """What an actor may read: whole scopes by number, and single rows that were granted."""
+
+    scopes: tuple[int, ...]
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One entry of a cube's history. `cube` is None once the content has been erased."""
+
+    id: CubeId
+    version: int
+    at: datetime
+    actor: str
+    action: str
+    cube: MemCube | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One entry of a scope's audit log: who did what to which cube, when, and why."""
+
+    scope: Scope
+    position: int
+    at: datetime
+    actor: str
+    action: str
+    id: CubeId | None
+    version: int | None
+    detail: str
+    hash: str
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))
+
+
+def _below(scope: Scope) -> tuple[str, str]:
+    """Bounds of the keys of a scope and all below it."""
+    key = scope_key(scope)
+    return key, key[:-1] + " "  # the character after the separator
+
+
+def compose(body: bytes, usage: tuple[int | None, int | None, float | None, float | None], now: datetime) -> MemCube:
+    """A head with its usage as of `now`."""
+    cube = ledger.load(body)
+    recalls, sessions, last, heat_log2 = usage
+    if recalls is None or sessions is None or last is None:
+        return cube
+    view = Usage(recalls=recalls, sessions=sessions, last_used_at=datetime.fromtimestamp(last, UTC), heat=heat(heat_log2, now))
+    return cube.model_copy(update={"usage": view})
+
+
+class Snapshot:
+    """Reads inside one transaction. Not for keeping: it ends with the `with` that made it."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+
+    # ------------------------------------------------------------------ the directory
+    def meta(self, key: str) -> bytes | None:
+        row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def latest(self) -> int:
+        """Sequence number of the last change."""
+        return int(self.db.execute("SELECT coalesce(max(seq), 0) FROM audit").fetchone()[0])
+
+    def doomed(self) -> list[str]:
+        return [row[0] for row in self.db.execute("SELECT blob FROM doomed")]
+
+    def blobs(self) -> set[str]:
+        return {row[0] for row in self.db.execute("SELECT blob FROM cubes WHERE blob IS NOT NULL")}
+
+    def dropped_blobs(self) -> set[str]:
+        """Blobs that only archived cubes refer to; their files are gone."""
+        return self.blobs() - {row[0] for row in self.db.execute("SELECT blob FROM cubes WHERE blob IS NOT NULL AND state <> 'archived'")}
+
+    def counts(self) -> dict[str, int]:
+        """How many there are of everything."""
+        queries = {
+            "cubes": "SELECT count(*) FROM cubes",
+            "plaintext": "SELECT count(*) FROM cubes WHERE kind = 'plaintext'",
+            "activation": "SELECT count(*) FROM cubes WHERE kind = 'activation' AND state = 'active'",
+            "scopes": "SELECT count(DISTINCT scope) FROM cubes",
+            "versions": "SELECT count(*) FROM versions",
+            "audit entries": "SELECT count(*) FROM audit",
+            "tombstones": "SELECT count(*) FROM tombstones",
+            "turns": "SELECT count(*) FROM turns",
+            "uses": "SELECT count(*) FROM usage_events",
+        }
+        return {name: int(self.db.execute(query).fetchone()[0]) for name, query in queries.items()}
+
+    # ------------------------------------------------------------------ cubes
+    def heads(self, ids: Sequence[CubeId], now: datetime) -> dict[CubeId, MemCube]:
+        rows = self.db.execute(f"{_HEAD} WHERE c.id IN ({_marks(ids)})", tuple(ids))
+        return {cube.id: cube for _, body, *usage in rows for cube in (compose(body, tuple(usage), now),)}
+
+    def heads_by_row(self, rows: Sequence[int], now: datetime) -> dict[int, MemCube]:
+        found = self.db.execute(f"{_HEAD} WHERE c.row IN ({_marks(rows)})", tuple(rows))
+        return {row: compose(body, tuple(usage), now) for row, body, *usage in found}
+
+    def conversation(self, scope: Scope, session: str, now: datetime) -> list[MemCube]:
+        """The verbatim messages of a session, in the order they were written."""
+        query = f"{_HEAD} JOIN scopes s ON s.scope = c.scope WHERE s.key = ? AND c.session = ? AND c.role IS NOT NULL ORDER BY c.row"
+        return [compose(body, tuple(usage), now) for _, body, *usage in self.db.execute(query, (scope_key(scope), session))]
+
+    def derived(self, now: datetime, scope: Scope | None = None) -> list[MemCube]:
+        """Active activation cubes, of one scope or of all."""
+        where, arguments = ("AND s.key = ?", (scope_key(scope),)) if scope is not None else ("", ())
+        query = f"{_HEAD} JOIN scopes s ON s.scope = c.scope WHERE c.kind = 'activation' AND c.state = 'active' {where} ORDER BY c.row"
+        return [compose(body, tuple(usage), now) for _, body, *usage in self.db.execute(query, arguments)]
+
+    def parents(self, child: CubeId) -> list[tuple[CubeId, int]]:
+        return [
+            (row[0], row[1])
+            for row in self.db.execute("SELECT parent, parent_version FROM lineage WHERE child = ? ORDER BY parent", (child,))
+        ]
+
+    def used_in(self, scope: Scope, now: datetime) -> list[MemCube]:
+        """Plaintext cubes of exactly this scope that have been used, hottest first."""
+        query = f"{_HEAD} JOIN scopes s ON s.scope = c.scope WHERE s.key = ? AND c.kind = 'plaintext' AND u.recalls > 0 ORDER BY u.heat_log2 DESC, c.id"
+        return [compose(body, tuple(usage), now) for _, body, *usage in self.db.execute(query, (scope_key(scope),))]
+
+    def used_scopes(self) -> list[Scope]:
+        """Scopes with at least one use."""
+        rows = self.db.execute("SELECT key FROM scopes WHERE scope IN (SELECT DISTINCT scope FROM usage) ORDER BY key")
+        return [scope_of_key(row[0]) for row in rows]
+
+    def expired(self, now: datetime) -> list[MemCube]:
+        query = f"{_HEAD} WHERE c.expires_at <= ? AND c.state NOT IN ('archived', 'rejected') ORDER BY c.row"
+        return [compose(body, tuple(usage), now) for _, body, *usage in self.db.execute(query, (now.timestamp(),))]
+
+    def tombstone(self, cube: CubeId) -> bool:
+        return self.db.execute("SELECT 1 FROM tombstones WHERE id = ?", (cube,)).fetchone() is not None
+
+    # ------------------------------------------------------------------ who may read what
+    def authorised(self, scope: Scope, actor: Actor) -> Authorised:
+        """What a recall over `scope` by `actor` may see, decided before anything is ranked.
+
+        Whole: the scopes at or below `scope` that the actor holds. Single rows: what was granted to the actor, where it lies
+        below `scope`, or was shared with `scope` or with a group that contains it.
+        """
+        whole = scope if rules(actor, scope) else actor if contains(scope, actor) else None
+        scopes: tuple[int, ...] = ()
+        if whole is not None:
+            scopes = tuple(row[0] for row in self.db.execute("SELECT scope FROM scopes WHERE key >= ? AND key < ?", _below(whole)))
+        reader = scope if actor == LOCAL_OWNER else actor
+        mine = [scope_key(part) for part in ancestors(reader)]
+        shared = [scope_key(part) for part in ancestors(scope)]
+        granted = self.db.execute(
+            f"SELECT DISTINCT g.row FROM grants g JOIN cubes c ON c.row = g.row JOIN scopes s ON s.scope = c.scope WHERE g.action = 'read'"
+            f" AND g.grantee IN ({_marks(mine)}) AND (g.grantee IN ({_marks(shared)}) OR (s.key >= ? AND s.key < ?))",
+            (*mine, *shared, *_below(scope)),
+        )
+        return Authorised(scopes, tuple(row[0] for row in granted))
+
+    # ------------------------------------------------------------------ for the index
+    def events_since(self, seq: int) -> Iterator[Event]:
+        """Cubes changed after `seq`, oldest change first, without their vectors."""
+        rows = self.db.execute(
+            "SELECT c.row, c.seq, c.scope, c.state, c.kind, c.occurred_at, c.expires_at, c.priority, v.seq FROM cubes c"
+            " LEFT JOIN vectors v ON v.row = c.row WHERE c.seq > ? ORDER BY c.seq",
+            (seq,),
+        )
+        return (Event(*row) for row in rows)
+
+    def erased_since(self, seq: int) -> list[int]:
+        """Rows of cubes erased after `seq`."""
+        return [row[0] for row in self.db.execute("SELECT row FROM tombstones WHERE seq > ?", (seq,))]
+
+    def vectors(self, rows: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
+        """float32 vector and uint32 terms, as bytes, by row."""
+        found: dict[int, tuple[bytes, bytes]] = {}
+        for start in range(0, len(rows), 500):
+            part = rows[start : start + 500]
+            found |= {
+                row: (vector, terms)
+                for row, vector, terms in self.db.execute(f"SELECT row, vector, terms FROM vectors WHERE row IN ({_marks(part)})", part)
+            }
+        return found
+
+    def lexical_rows(self, words: Sequence[str], scope: Scope) -> list[int] | None:
+        """Rows at or below a scope that hold any of the words (letters and digits only), in order; None when the scope is unknown."""
+        number = self.db.execute("SELECT scope FROM scopes WHERE key = ?", (scope_key(scope),)).fetchone()
+        if number is None or not words:
+            return None
+        query = f'"_{number[0]}" AND (' + " OR ".join(f'"{word}"' for word in words) + ")"
+        return [row[0] for row in self.db.execute("SELECT rowid FROM lexical WHERE lexical MATCH ? ORDER BY rowid", (query,))]
+
+    # ------------------------------------------------------------------ turns
+    def placements(self, scope: Scope, session: str, now: datetime) -> dict[str, list[MemCube]]:
+        """Memories standing in a session's prompts by turn, each in the version that was placed."""
+        rows = self.db.execute(
+            "SELECT p.turn, v.body FROM placements p JOIN scopes s USING (scope) JOIN versions v ON v.id = p.id AND v.version = p.version"
+            " WHERE s.key = ? AND p.session = ? AND v.body IS NOT NULL ORDER BY p.turn, p.position",
+            (scope_key(scope), session),
+        )
+        found: dict[str, list[MemCube]] = {}
+        for turn, body in rows:
+            found.setdefault(turn, []).append(ledger.load(body))
+        return found
+
+    def last_system(self, scope: Scope) -> str | None:
+        """The system text of the scope's latest turn."""
+        row = self.db.execute(
+            "SELECT system FROM turns t JOIN scopes s USING (scope) WHERE s.key = ? ORDER BY t.at DESC, t.key LIMIT 1", (scope_key(scope),)
+        ).fetchone()
+        return row[0] if row else None
+
+    def known(self, digests: Sequence[bytes]) -> dict[bytes, CubeId]:
+        rows = self.db.execute(f"SELECT digest, id FROM identities WHERE digest IN ({_marks(digests)})", tuple(digests))
+        return {bytes(digest): cube for digest, cube in rows}
+
+    # ------------------------------------------------------------------ history
+    def history(self, cube: CubeId) -> list[Version]:
+        rows = self.db.execute("SELECT version, at, actor, action, body FROM versions WHERE id = ? ORDER BY version", (cube,))
+        return [
+            Version(cube, v, datetime.fromtimestamp(at, UTC), actor, action, ledger.load(body) if body else None)
+            for v, at, actor, action, body in rows
+        ]
+
+    def audit(self, scope: Scope | None = None, cube: CubeId | None = None) -> list[AuditEntry]:
+        """Audit entries, oldest first, of a scope and all below it, or of one cube."""
+        low, high = _below(scope) if scope is not None else ("", "\U0010ffff")
+        where, more = ("AND a.id = ?", (cube,)) if cube is not None else ("", ())
+        rows = self.db.execute(
+            f"SELECT s.key, a.position, a.at, a.actor, a.action, a.id, a.version, a.detail, a.hash FROM audit a JOIN scopes s USING (scope)"
+            f" WHERE s.key >= ? AND s.key < ? {where} ORDER BY a.seq",
+            (low, high, *more),
+        )
+        return [
+            AuditEntry(scope_of_key(k), p, datetime.fromtimestamp(at, UTC), who, what, i, v, d, bytes(h).hex())
+            for k, p, at, who, what, i, v, d, h in rows
+        ]
+
+    def broken_chains(self) -> Iterator[str]:
+        """What does not verify: audit chains, version chains, heads. Reads everything."""
+        keys: Mapping[str, bytes] = dict(self.db.execute("SELECT id, key FROM keys"))
+        heads = {scope: (length, digest) for scope, length, digest in self.db.execute("SELECT scope, length, hash FROM scopes")}
+        running: dict[int, tuple[int, bytes]] = {}
+        for scope, position, at, who, what, cube, version, committed, detail, digest in self.db.execute(
+            "SELECT scope, position, at, actor, action, id, version, commitment, detail, hash FROM audit ORDER BY scope, position"
+        ):
+            length, previous = running.get(scope, (0, b""))
+            if position != length + 1 or digest != ledger.audit_hash(previous, position, at, who, what, cube, version, committed, detail):
+                yield f"audit entry {position} of scope {scope} does not follow from the one before it"
+            running[scope] = (position, digest)
+        for scope, (length, digest) in heads.items():
+            if running.get(scope, (0, b"")) != (length, digest):
+                yield f"the audit chain of scope {scope} does not end where its head says"
+        yield from self._broken_versions(keys)
+
+    def _broken_versions(self, keys: Mapping[str, bytes]) -> Iterator[str]:
+        last: dict[str, tuple[int, bytes, bytes | None]] = {}
+        audited = {
+            (cube, version): committed
+            for cube, version, committed in self.db.execute("SELECT id, version, commitment FROM audit WHERE commitment IS NOT NULL")
+        }
+        for cube, version, at, who, action, body, committed, digest in self.db.execute("SELECT * FROM versions ORDER BY id, version"):
+            before, previous, _ = last.get(cube, (0, b"", None))
+            if version != before + 1 or digest != ledger.version_hash(previous, cube, version, at, who, action, committed):
+                yield f"version {version} of cube {cube} does not follow from the one before it"
+            if audited.get((cube, version)) != committed:
+                yield f"version {version} of cube {cube} is not what the audit log says"
+            if body is None and not self.tombstone(cube):
+                yield f"the content of version {version} of cube {cube} is gone, but nobody forgot it"
+            if body is not None and (cube not in keys or ledger.commitment(keys[cube], body) != committed):
+                yield f"the content of version {version} of cube {cube} has been altered"
+            last[cube] = (version, digest, body)
+        for cube, version, body in self.db.execute("SELECT id, version, body FROM cubes"):
+            if cube not in last or last[cube][0] != version or last[cube][2] != body:
+                yield f"the head of cube {cube} is not its last version"

@@ -1,0 +1,46 @@
+"""Payload to payload: plaintext ⇒ activation here; distilling and reverting arrive with parameter memory. The engine is an argument.
+
+Source: MemOS §4.1, transformation between memory types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from memos_core.cube import LOCAL_OWNER, Activation, ActivationForm, Governance, Identifiers, MemCube, Origin, Scope, new_id
+from memos_core.heads import effective_system
+from memos_core.plan import Plan, head_text, render
+
+
+def prefill(engine: Any, sources: Sequence[MemCube], scope: Scope, system: str | None) -> tuple[Activation, bytes, Any]:
+    """KV of the head made of `sources` behind `system`: the payload without its blob yet, the safetensors bytes, the segment.
+
+    Raises EngineError when the model cannot keep KV.
+    """
+    plan = Plan(head=head_text(sources), shared_system=effective_system(system))
+    messages = render([{"role": "system", "content": effective_system(system)}], plan)
+    segment = engine.prefill(messages, scope, plan=plan)
+    data = engine.save(segment)
+    payload = Activation(
+        form=ActivationForm.KV,
+        blob="",
+        prefix_key=segment.prefix_key,
+        tokens=segment.tokens,
+        bytes=len(data),
+        model=engine.identity.key,
+        system=effective_system(system),
+    )
+    return payload, data, segment
+
+
+def activation_cube(payload: Activation, scope: Scope, now: datetime) -> MemCube:
+    """A new cube for KV derived from a scope's memories."""
+    return MemCube(
+        id=new_id(),
+        version=1,
+        payload=payload,
+        identifiers=Identifiers(created_at=now, updated_at=now, occurred_at=now, origin=Origin.TRANSFORMATION),
+        governance=Governance(scope=scope, owner=LOCAL_OWNER),
+    )
