@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -26,6 +27,8 @@ _STOP = frozenset(
 
 @lru_cache(maxsize=200_000)
 def _stem(word: str) -> str:
+    if not word.isalpha():  # codes and numbers have no stem
+        return word
     # A new stemmer each time a new word is met: the object keeps state while it works and threads share this cache.
     return str(snowballstemmer.stemmer("english").stemWord(word))
 
@@ -43,6 +46,6 @@ def term(word: str) -> int:
     return int.from_bytes(blake2b(word.encode(), digest_size=4).digest(), "little")
 
 
-def terms(text: str) -> np.ndarray:
-    """uint32 [n]: the hashed terms of a text, sorted, with repeats."""
-    return np.sort(np.array([term(word) for word in words(text)], dtype=np.uint32))
+def terms(found: Sequence[str]) -> np.ndarray:
+    """uint32 [n]: the hashed terms of a text's words."""
+    return np.array([term(word) for word in found], dtype=np.uint32)

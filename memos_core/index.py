@@ -146,20 +146,13 @@ class Index:
 
     def _positions(self, authorised: Authorised, now: float) -> np.ndarray:
         """Ascending positions of the live, recallable, unexpired rows that are authorised."""
-        parts = [self._by_scope[scope] for scope in authorised.scopes if scope in self._by_scope]
-        extra = [self._position[row] for row in authorised.rows if row in self._position]
-        if sum(map(len, parts)) > 0.9 * len(self._position):
-            chosen = np.zeros(self._count, dtype=bool)
-            for part in parts:
-                chosen[part] = True
-            chosen[extra] = True
-            positions = np.flatnonzero(chosen)
+        if set(self._by_scope) <= set(authorised.scopes):
+            positions = np.flatnonzero(self._columns["live"][: self._count])
         else:
-            positions = np.unique(
-                np.concatenate([np.array(part, dtype=np.int64) for part in (*parts, extra)] or [np.zeros(0, dtype=np.int64)])
-            )
-        columns = self._columns[positions]
-        kept: np.ndarray = positions[_RECALLABLE[columns["state"]] & (columns["expires_at"] > now)]
+            lists = [self._by_scope[scope] for scope in authorised.scopes if scope in self._by_scope]
+            lists.append([self._position[row] for row in authorised.rows if row in self._position])
+            positions = np.unique(np.concatenate([np.array(part, dtype=np.int64) for part in lists]))
+        kept: np.ndarray = positions[_RECALLABLE[self._columns["state"][positions]] & (self._columns["expires_at"][positions] > now)]
         return kept
 
     def search(
@@ -172,24 +165,21 @@ class Index:
         """
         with self.lock:
             positions = self._positions(authorised, now)
-            columns = self._columns[positions]
             dense = self._dense(vector, positions)
             lexical = self._lexical(terms, positions, lexical_rows)
-        order = np.argsort(columns["row"], kind="stable")
-        columns = columns[order]
-        return Scored(
-            columns["row"].copy(), dense[order], lexical[order], columns["occurred_at"].copy(), columns["priority"].astype(np.float64)
-        )
+            rows, occurred_at, priority = (self._columns[name][positions] for name in ("row", "occurred_at", "priority"))
+        return Scored(rows, dense, lexical, occurred_at, priority.astype(np.float64))
 
     def _dense(self, vector: np.ndarray, positions: np.ndarray) -> np.ndarray:
         if not len(positions):
             return np.zeros(0)
         if 2 * len(positions) > self._count:  # a product with everything is cheaper than gathering rows
-            return (self._matrix() @ vector)[positions].astype(np.float64)
+            scores: np.ndarray = (self._matrix() @ vector)[positions]
+            return scores.astype(np.float64)
         selected = faiss.SearchParameters(sel=faiss.IDSelectorArray(positions))  # type: ignore[call-arg]
-        scores, found = self._vectors.search(vector[None], len(positions), params=selected)
+        best, found = self._vectors.search(vector[None], len(positions), params=selected)
         out = np.empty(len(positions))
-        out[np.searchsorted(positions, found[0])] = scores[0]
+        out[np.searchsorted(positions, found[0])] = best[0]
         return out
 
     def _gather_terms(self, positions: np.ndarray, terms: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

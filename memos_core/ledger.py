@@ -106,7 +106,8 @@ def _head(cube: MemCube, scope: int, seq: int, body: bytes) -> tuple[object, ...
 def _write_grants(db: sqlite3.Connection, row: int, cube: MemCube) -> None:
     access = cube.governance.access
     for action, actors in (("read", access.read), ("write", access.write)):
-        db.executemany("INSERT OR IGNORE INTO grants VALUES (?, ?, ?)", [(scope_key(actor), action, row) for actor in actors])
+        if actors:
+            db.executemany("INSERT OR IGNORE INTO grants VALUES (?, ?, ?)", [(scope_key(actor), action, row) for actor in actors])
 
 
 def _write_searchable(db: sqlite3.Connection, row: int, scopes: Sequence[int], seq: int, found: Searchable) -> None:
@@ -130,23 +131,20 @@ def apply(db: sqlite3.Connection, change: Change) -> Outcome:
 def _add(db: sqlite3.Connection, change: Add) -> Outcome:
     cube = change.cube
     if change.identity is not None:
-        known = db.execute("SELECT c.body FROM identities i JOIN cubes c ON c.id = i.id WHERE i.digest = ?", (change.identity,)).fetchone()
+        known = db.execute("SELECT body FROM cubes WHERE identity = ?", (change.identity,)).fetchone()
         if known:
             return Outcome("merged", (load(known[0]),))
     scopes = scope_ids(db, cube.governance.scope)
     key = secrets.token_bytes(32)
-    db.execute("INSERT INTO keys VALUES (?, ?)", (cube.id, key))
     seq, body = _write_version(db, cube, scopes[-1], key, cube.identifiers.updated_at, change.actor, "add", change.detail)
     row = db.execute(
-        "INSERT INTO cubes (scope, seq, version, state, kind, session, role, occurred_at, expires_at, priority, blob, body, id)"
-        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        (*_head(cube, scopes[-1], seq, body), cube.id),
+        "INSERT INTO cubes (scope, seq, version, state, kind, session, role, occurred_at, expires_at, priority, blob, body, id, key, identity)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        (*_head(cube, scopes[-1], seq, body), cube.id, key, change.identity),
     ).lastrowid
     assert row is not None
     if change.searchable is not None:
         _write_searchable(db, row, scopes, seq, change.searchable)
-    if change.identity is not None:
-        db.execute("INSERT INTO identities VALUES (?, ?)", (change.identity, cube.id))
     for parent, version in change.parents:
         if not db.execute("SELECT 1 FROM cubes WHERE id = ?", (parent,)).fetchone():
             raise NotFound(f"cube {parent} has been erased meanwhile; nothing can be derived from it")
@@ -159,16 +157,15 @@ def _add(db: sqlite3.Connection, change: Add) -> Outcome:
 
 def _revise(db: sqlite3.Connection, change: Revise) -> Outcome:
     cube = change.cube
-    found = db.execute("SELECT row, version, blob FROM cubes WHERE id = ?", (cube.id,)).fetchone()
+    found = db.execute("SELECT row, version, blob, key FROM cubes WHERE id = ?", (cube.id,)).fetchone()
     if not found:
         raise NotFound(f"no cube {cube.id}; it may have been forgotten")
-    row, version, blob = found
+    row, version, blob, key = found
     if version != cube.version - 1:
         raise Conflict(
             f"cube {cube.id} is at version {version}, the change was made from {cube.version - 1}; read it again and repeat the change"
         )
     scopes = scope_ids(db, cube.governance.scope)
-    (key,) = db.execute("SELECT key FROM keys WHERE id = ?", (cube.id,)).fetchone()
     seq, body = _write_version(db, cube, scopes[-1], key, cube.identifiers.updated_at, change.actor, change.action, change.detail)
     db.execute(
         "UPDATE cubes SET scope=?, seq=?, version=?, state=?, kind=?, session=?, role=?, occurred_at=?, expires_at=?, priority=?, blob=?, body=?"
@@ -229,8 +226,6 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
         for table, column in (("vectors", "row"), ("lexical", "rowid"), ("grants", "row"), ("cubes", "row")):
             db.execute(f"DELETE FROM {table} WHERE {column} = ?", (row,))
         for table, column in (
-            ("keys", "id"),
-            ("identities", "id"),
             ("usage", "id"),
             ("usage_events", "id"),
             ("placements", "id"),
@@ -255,7 +250,7 @@ def _take(db: sqlite3.Connection, change: Take) -> Outcome:
     if not fresh:
         each = []
         for add in change.adds:  # what this turn wrote then; what has been forgotten since stays forgotten
-            known = db.execute("SELECT c.body FROM identities i JOIN cubes c ON c.id = i.id WHERE i.digest = ?", (add.identity,)).fetchone()
+            known = db.execute("SELECT body FROM cubes WHERE identity = ?", (add.identity,)).fetchone()
             if known:
                 each.append(Outcome("merged", (load(known[0]),)))
         return Outcome("known", each=tuple(each))

@@ -170,7 +170,7 @@ class MemOS:
     def _adds(
         self, template: _Template, noted: Sequence[Noted], digests: Sequence[bytes], said_at: datetime | None, clock: datetime
     ) -> list[Add]:
-        with self._view() as view:
+        with self._store.read() as view:
             known = view.known(digests)
         fresh = [embedded_text(item.text, item.speaker) for item, digest in zip(noted, digests, strict=True) if digest not in known]
         vectors = iter(self._embedder(fresh) if fresh else ())
@@ -217,13 +217,13 @@ class MemOS:
         if not query.strip():
             return Recall(query, ())
         query = as_text(query, "query")
-        vector, wanted = self._embedder([query])[0], terms(query)
+        vector, wanted = self._embedder([query])[0], words(query)
         with self._view() as view:
             authorised = view.authorised(place, who)
             lexical = None
             if len(self._index) > FULL_TEXT_FROM and not authorised.rows and rules(who, place):
-                lexical = view.lexical_rows(sorted(set(words(query))), place)
-            scored = self._index.search(vector, wanted, authorised, clock.timestamp(), lexical)
+                lexical = view.lexical_rows(sorted(set(wanted)), place)
+            scored = self._index.search(vector, terms(wanted), authorised, clock.timestamp(), lexical)
             ranked = rank(scored, clock.timestamp(), k)
             cubes = view.heads_by_row([item.row for item in ranked], clock)
         allowed = {row: cube for row, cube in cubes.items() if may(cube, who, "read") and recallable(cube, clock)}
@@ -595,8 +595,8 @@ class _Template:
 
 
 def _searchable(text: str, speaker: str | None, vector: np.ndarray) -> Searchable:
-    full = embedded_text(text, speaker)
-    return Searchable(np.asarray(vector, dtype="<f4"), terms(full), " ".join(words(full)))
+    found = words(embedded_text(text, speaker))
+    return Searchable(np.asarray(vector, dtype="<f4"), terms(found), " ".join(found))
 
 
 def _remembered(outcome: Outcome) -> Remembered:

@@ -22,7 +22,7 @@ PRIORITY_WEIGHT = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Candidates with their scores. rows: int64 [n] ascending. dense: cosine, lexical: BM25 over the authorised rows, float64 [n]."""
+    """Candidates with their scores. rows: int64 [n]. dense: cosine, lexical: BM25 over the authorised rows, float64 [n]."""
 
     rows: np.ndarray
     dense: np.ndarray

@@ -13,11 +13,13 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 -- A scope and all above it have a row each; `length` and `hash` are the head of its audit chain.
 CREATE TABLE scopes (scope INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, length INTEGER NOT NULL DEFAULT 0, hash BLOB NOT NULL DEFAULT x'');
 
--- Heads. `seq` is the audit entry of the last change; the index catches up by it.
+-- Heads. `seq` is the audit entry of the last change; the index catches up by it. `key` is the cube's own: erasure destroys it, so that
+-- what stays in the chains cannot be guessed at by hashing candidates. `identity`: keyed digest of the message it came from.
 CREATE TABLE cubes (
   row INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, scope INTEGER NOT NULL, seq INTEGER NOT NULL, version INTEGER NOT NULL,
   state TEXT NOT NULL, kind TEXT NOT NULL, session TEXT, role TEXT, occurred_at REAL NOT NULL, expires_at REAL, priority REAL NOT NULL,
-  blob TEXT, body BLOB NOT NULL);
+  blob TEXT, body BLOB NOT NULL, key BLOB NOT NULL, identity BLOB);
+CREATE UNIQUE INDEX cubes_identity ON cubes (identity) WHERE identity IS NOT NULL;
 CREATE INDEX cubes_seq ON cubes (seq);
 CREATE INDEX cubes_scope_session ON cubes (scope, session);
 CREATE INDEX cubes_expiry ON cubes (expires_at) WHERE expires_at IS NOT NULL;
@@ -28,14 +30,10 @@ CREATE TABLE versions (
   id TEXT NOT NULL, version INTEGER NOT NULL, at REAL NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL, body BLOB,
   commitment BLOB NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (id, version)) WITHOUT ROWID;
 
--- One key per cube. Erasure destroys it, so that what stays in the chains cannot be guessed at by hashing candidates.
-CREATE TABLE keys (id TEXT PRIMARY KEY, key BLOB NOT NULL) WITHOUT ROWID;
-
 CREATE TABLE audit (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, scope INTEGER NOT NULL, position INTEGER NOT NULL, at REAL NOT NULL, actor TEXT NOT NULL,
   action TEXT NOT NULL, id TEXT, version INTEGER, commitment BLOB, detail TEXT NOT NULL, hash BLOB NOT NULL);
 CREATE UNIQUE INDEX audit_chain ON audit (scope, position);
-CREATE INDEX audit_id ON audit (id) WHERE id IS NOT NULL;
 
 CREATE TABLE tombstones (id TEXT PRIMARY KEY, row INTEGER NOT NULL, seq INTEGER NOT NULL, scope INTEGER NOT NULL, at REAL NOT NULL,
   actor TEXT NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID;
@@ -47,10 +45,6 @@ CREATE INDEX lineage_parent ON lineage (parent);
 
 CREATE TABLE vectors (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, vector BLOB NOT NULL, terms BLOB NOT NULL);
 CREATE VIRTUAL TABLE lexical USING fts5 (terms, tokenize = "ascii tokenchars '_'", detail = none);
-
--- What has been remembered already, by keyed digest of the message's identity.
-CREATE TABLE identities (digest BLOB PRIMARY KEY, id TEXT NOT NULL) WITHOUT ROWID;
-CREATE INDEX identities_id ON identities (id);
 
 CREATE TABLE grants (grantee TEXT NOT NULL, action TEXT NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (grantee, action, row)) WITHOUT ROWID;
 CREATE INDEX grants_row ON grants (row);

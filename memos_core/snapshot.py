@@ -243,7 +243,7 @@ class Snapshot:
         return row[0] if row else None
 
     def known(self, digests: Sequence[bytes]) -> dict[bytes, CubeId]:
-        rows = self.db.execute(f"SELECT digest, id FROM identities WHERE digest IN ({_marks(digests)})", tuple(digests))
+        rows = self.db.execute(f"SELECT identity, id FROM cubes WHERE identity IN ({_marks(digests)})", tuple(digests))
         return {bytes(digest): cube for digest, cube in rows}
 
     # ------------------------------------------------------------------ history
@@ -270,7 +270,7 @@ class Snapshot:
 
     def broken_chains(self) -> Iterator[str]:
         """What does not verify: audit chains, version chains, heads. Reads everything."""
-        keys: Mapping[str, bytes] = dict(self.db.execute("SELECT id, key FROM keys"))
+        keys: Mapping[str, bytes] = dict(self.db.execute("SELECT id, key FROM cubes"))
         heads = {scope: (length, digest) for scope, length, digest in self.db.execute("SELECT scope, length, hash FROM scopes")}
         running: dict[int, tuple[int, bytes]] = {}
         for scope, position, at, who, what, cube, version, committed, detail, digest in self.db.execute(

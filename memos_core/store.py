@@ -26,6 +26,7 @@ from memos_core.errors import MemosError, StoreCorrupt, StoreError, StoreUnusabl
 from memos_core.snapshot import Snapshot
 
 BUSY_SECONDS = 60.0
+LOG_BYTES = 4 << 20
 _UNUSABLE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
 
 
@@ -90,6 +91,7 @@ class SQLiteStore:
             self._writer = self._connect()
             try:
                 schema.migrate(self._writer, self.place)
+                self._lay_out_log()
                 self._writer.execute("INSERT OR IGNORE INTO meta VALUES ('secret', ?)", (secrets.token_bytes(32),))
             except BaseException:
                 self._writer.close()
@@ -122,6 +124,27 @@ class SQLiteStore:
         ):
             db.execute(f"PRAGMA {pragma}")
         return db
+
+    def _lay_out_log(self) -> None:
+        """Give a new write-ahead log its full length at once: a commit that overwrites is up to three times faster than one that extends."""
+        log = Path(f"{self.place}-wal")
+        if log.exists() and log.stat().st_size >= LOG_BYTES:
+            return
+        try:
+            for statement in (
+                "BEGIN IMMEDIATE",
+                "CREATE TABLE room (x)",
+                f"INSERT INTO room VALUES (zeroblob({LOG_BYTES}))",
+                "DROP TABLE room",
+                "COMMIT",
+            ):
+                self._writer.execute(statement)
+            self._writer.execute("PRAGMA wal_checkpoint(RESTART)")
+        except sqlite3.OperationalError as error:  # no room for it: the log will grow as it is needed
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
+                raise
 
     # ------------------------------------------------------------------ writing
     def commit(self, changes: Sequence[Change]) -> list[Outcome]:
