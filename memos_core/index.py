@@ -53,6 +53,12 @@ class Index:
         self.saved_seq = 0
         self._clear()
 
+    def reset(self) -> None:
+        """Start from nothing; the next `catch_up` reads the whole store."""
+        with self.lock:
+            self._clear()
+            self.saved_seq = 0
+
     def _clear(self) -> None:
         self.seq = 0
         self._vectors = faiss.IndexFlatIP(self.dimensions)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -523,8 +524,10 @@ class MemOS:
     @contextmanager
     def _view(self) -> Iterator[Snapshot]:
         """A snapshot that the index has caught up with."""
-        while True:
+        for attempt in count():
             with self._store.read() as view:
+                if attempt >= 20:  # nobody outruns us that often: the store went back in time, as when a backup is restored
+                    self._index.reset()
                 if self._index.catch_up(view):
                     yield view
                     return

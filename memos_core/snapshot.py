@@ -299,7 +299,7 @@ class Snapshot:
                 yield f"version {version} of cube {cube} is not what the audit log says"
             if body is None and not self.tombstone(cube):
                 yield f"the content of version {version} of cube {cube} is gone, but nobody forgot it"
-            if body is not None and (cube not in keys or ledger.commitment(keys[cube], body) != committed):
+            if body is not None and (cube not in keys or not isinstance(body, bytes) or ledger.commitment(keys[cube], body) != committed):
                 yield f"the content of version {version} of cube {cube} has been altered"
             last[cube] = (version, digest, body)
         for cube, version, body in self.db.execute("SELECT id, version, body FROM cubes"):

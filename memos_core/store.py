@@ -119,7 +119,6 @@ class SQLiteStore:
             "journal_mode = WAL",
             "synchronous = FULL",
             "secure_delete = ON",
-            "wal_autocheckpoint = 4000",
             "cache_size = -16000",
         ):
             db.execute(f"PRAGMA {pragma}")

@@ -1,0 +1,359 @@
+"""The exact prefix tree: KV of token prefixes, found by a chained hash, shared as deltas, evicted by a pure order.
+
+A node is a block of up to 64 tokens and holds the KV of just those. Its digest chains (identity, salt, token ids) from the root, so equal
+digests mean an equal prefix under an equal model and an equal scope; the token ids are compared all the same. Blocks are cut every 64
+tokens, and once more where public content ends: from there on the scope's salt enters the chain, and no other scope can find what follows.
+
+Source: vLLM's automatic prefix caching (hash chain over blocks) and SGLang's radix tree (token-by-token matching, LRU of leaves).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from memos_core.hf.cache import Payload
+from memos_core.hf.identity import Identity
+from memos_core.hf.prefix import BLOCK, Prompt, Segment, chained
+from memos_core.hf.segment import SegmentFile, Unreadable
+
+
+@dataclass(frozen=True)
+class BlockView:
+    """What the order of eviction depends on."""
+
+    digest: str
+    used: int  # when last used, in lookups
+    depth: int  # blocks above it
+    pinned: bool
+
+
+def eviction_order(blocks: Iterable[BlockView]) -> list[str]:
+    """Digests to evict, first to last: least recently used first, pinned never. A parent is used whenever its child is and stands
+    higher, so that leaves always go before what they rest on."""
+    free = [block for block in blocks if not block.pinned]
+    return [block.digest for block in sorted(free, key=lambda block: (block.used, -block.depth, block.digest))]
+
+
+@dataclass(eq=False)
+class Node:
+    """One block. It is in RAM (`payload`), in a registered file (`source`), or both."""
+
+    digest: str
+    parent: Node | None
+    tokens: tuple[int, ...] = ()
+    salt: str = ""
+    end: int = 0  # tokens from the start of the prompt to the end of this block
+    depth: int = 0
+    children: dict[str, list[Node]] = field(default_factory=dict)  # by salt
+    payload: Payload | None = None
+    source: SegmentFile | None = None
+    used: int = 0
+    pins: int = 0
+
+    @property
+    def start(self) -> int:
+        return self.end - len(self.tokens)
+
+
+@dataclass
+class Match:
+    """A found prefix. Its blocks are pinned until `release`; `stored` is what a private cache starts from."""
+
+    nodes: list[Node]
+    stored: list[tuple[Payload, int]]
+    reason: str
+    loaded: int  # tokens that came from files
+    epoch: int  # erasures seen when it was made
+
+    @property
+    def length(self) -> int:
+        return sum(used for _, used in self.stored)
+
+
+class PrefixTree:
+    """KV blocks under a byte budget. Not thread-safe: the engine's lock guards it."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self._roots: dict[str, tuple[Identity, Node]] = {}
+        self._index: dict[str, Node] = {}
+        self._segments: dict[str, Segment] = {}
+        self._clock = 0
+        self._bytes = 0
+        self._epoch = 0
+        self._hits = self._misses = self._evictions = 0
+        self._reasons: Counter[str] = Counter()
+
+    # -- finding ---------------------------------------------------------------------------------------------------------------
+
+    def match(self, prompt: Prompt, limit: int) -> Match:
+        """The longest stored prefix of the first `limit` tokens; counted as a hit, or as a miss with a reason."""
+        steps = self._walk(prompt, limit)
+        self._clock += 1
+        for node, _ in steps:
+            node.pins += 1
+            node.used = self._clock
+        stored, loaded, failure = self._payloads(steps)
+        for node, _ in steps[len(stored) :]:
+            node.pins -= 1
+        match = Match([node for node, _ in steps[: len(stored)]], stored, "", loaded, self._epoch)
+        if match.length:
+            self._hits += 1
+            where = f"in RAM, {loaded} of them loaded from a file" if loaded else "in RAM"
+            match.reason = f"matched {match.length} tokens {where}"
+        else:
+            match.reason = failure or self._why_not(prompt)
+            if not failure:
+                self.count_miss(match.reason)
+        return match
+
+    def release(self, match: Match) -> None:
+        for node in match.nodes:
+            node.pins -= 1
+        match.nodes = []
+
+    def count_miss(self, reason: str) -> None:
+        self._misses += 1
+        self._reasons[reason] += 1
+
+    def _walk(self, prompt: Prompt, limit: int) -> list[tuple[Node, int]]:
+        """(block, tokens used of it) from the root: whole blocks by digest, then into the best next block token by token."""
+        if prompt.identity.key not in self._roots:
+            return []
+        node = self._roots[prompt.identity.key][1]
+        steps: list[tuple[Node, int]] = []
+        for start, end in prompt.blocks():
+            salt, tokens = prompt.salt_at(start), prompt.tokens[start:end]
+            child = self._index.get(chained(node.digest, salt, tokens)) if end <= limit else None
+            if child is None or child.tokens != tokens:
+                wanted = prompt.tokens[start : min(limit, start + BLOCK, prompt.public if start < prompt.public else limit)]
+                best = max(node.children.get(salt, ()), key=lambda sibling: _shared(sibling.tokens, wanted), default=None)
+                if best is not None and (used := _shared(best.tokens, wanted)):
+                    steps.append((best, used))
+                break
+            steps.append((child, len(tokens)))
+            node = child
+        return steps
+
+    def _payloads(self, steps: list[tuple[Node, int]]) -> tuple[list[tuple[Payload, int]], int, str]:
+        """What the steps hold, loading from files what is not in RAM: (stored, tokens loaded, reason of a failure)."""
+        stored: list[tuple[Payload, int]] = []
+        loaded, failure = 0, ""
+        fresh: dict[str, Payload] = {}
+        for place, (node, used) in enumerate(steps):
+            payload = node.payload or fresh.get(node.digest)
+            if payload is None and node.source is not None:
+                wanted = [later for later, _ in steps[place:] if later.payload is None and later.source is node.source]
+                try:
+                    payloads = node.source.read([(later.start, later.end) for later in wanted])
+                except Unreadable as error:
+                    failure = str(error)
+                    self.count_miss(failure)
+                    self._drop_file(node.source)
+                    break
+                fresh.update(zip((later.digest for later in wanted), payloads, strict=True))
+                payload = fresh[node.digest]
+            if payload is None:  # its file was found damaged earlier in this very walk
+                break
+            if node.payload is None:
+                loaded += used
+                if self._make_room(_size(payload)):
+                    node.payload = payload
+                    self._bytes += _size(payload)
+            stored.append((payload, used))
+        return stored, loaded, failure
+
+    def _why_not(self, prompt: Prompt) -> str:
+        for identity, root in reversed(self._roots.values()):
+            if identity != prompt.identity and self._agreeing(root, prompt.tokens, {"", prompt.salt}):
+                return f"{', '.join(identity.difference(prompt.identity))} changed since the KV was made"
+        return "no segment for this scope" if prompt.salt else "no segment"
+
+    # -- keeping ---------------------------------------------------------------------------------------------------------------
+
+    def keep(self, prompt: Prompt, match: Match, size: int, copy: Callable[[int, int], Payload]) -> None:
+        """Store what of `prompt` is not stored yet; `copy(start, end)` cuts a block out of the private cache, `size` is bytes per token.
+
+        Nothing is kept when something was erased since `match` was made: it may have been this very text. What does not fit is left out.
+        """
+        if match.epoch != self._epoch:
+            return
+        self._clock += 1
+        path, missing = self._existing(prompt)
+        for node in path:
+            node.used = self._clock
+            node.pins += 1
+        self.release(match)  # the block it ended inside may now be replaced by a longer one
+        room = [size * (end - start) for start, end in missing]
+        while room and not self._make_room(sum(room)):
+            room.pop()
+            missing.pop()
+        for start, end in missing:
+            payload = copy(start, end)
+            path.append(self._add(path[-1], prompt, start, end, payload))
+            path[-1].pins += 1
+        for node in path:
+            node.pins -= 1
+
+    def _existing(self, prompt: Prompt) -> tuple[list[Node], list[tuple[int, int]]]:
+        """(nodes from the root that are in RAM along the prompt, blocks that are not)."""
+        path = [self._root(prompt.identity)]
+        blocks = list(prompt.blocks())
+        for place, (start, end) in enumerate(blocks):
+            tokens, salt = prompt.tokens[start:end], prompt.salt_at(start)
+            child = self._index.get(chained(path[-1].digest, salt, tokens))
+            if child is None or child.payload is None:
+                missing = blocks[place:]
+                siblings = path[-1].children.get(salt, ())
+                if len(missing) == 1 and any(_shared(sibling.tokens, tokens) == len(tokens) and sibling.payload for sibling in siblings):
+                    return path, []  # the beginning of a longer block that is there already
+                return path, missing
+            path.append(child)
+        return path, []
+
+    def _add(self, parent: Node, prompt: Prompt, start: int, end: int, payload: Payload | None) -> Node:
+        tokens, salt = prompt.tokens[start:end], prompt.salt_at(start)
+        digest = chained(parent.digest, salt, tokens)
+        node = self._index.get(digest)
+        if node is None:
+            node = Node(digest, parent, tokens, salt, end, parent.depth + 1)
+            self._index[digest] = node
+            parent.children.setdefault(salt, []).append(node)
+        node.used = max(node.used, self._clock if payload else 0)
+        if payload is not None and node.payload is None:
+            node.payload = payload
+            self._bytes += _size(payload)
+            for sibling in list(parent.children[salt]):  # a shorter block that this one continues says nothing more
+                if sibling is not node and not (sibling.children or sibling.pins or sibling.source) and tokens[: len(sibling.tokens)] == sibling.tokens:
+                    self._remove(sibling)
+        return node
+
+    def _root(self, identity: Identity) -> Node:
+        if identity.key not in self._roots:
+            self._roots[identity.key] = (identity, Node(identity.key, None))
+        return self._roots[identity.key][1]
+
+    def remember(self, segment: Segment) -> None:
+        """Note a segment, so that `detach` finds what was made from it."""
+        self._segments[segment.prefix_key] = segment
+
+    def attach(self, prompt: Prompt, file: SegmentFile) -> None:
+        """Make a file's blocks findable. Their tensors stay on disk until matched."""
+        node = self._root(prompt.identity)
+        for start, end in prompt.blocks():
+            node = self._add(node, prompt, start, end, None)
+            node.source = file
+
+    # -- forgetting ------------------------------------------------------------------------------------------------------------
+
+    def detach(self, prefix_key: str) -> bool:
+        """Drop a segment and every block in its scope that begins with any part of its private tokens (of all its tokens, when it is
+        public), under every model identity, whatever continues them. False when no such segment is known."""
+        segment = self._segments.pop(prefix_key, None)
+        if segment is None:
+            return False
+        self._epoch += 1
+        for _, root in self._roots.values():
+            for node in self._agreeing(root, segment.token_ids, {"", segment.salt} if segment.salt else None):
+                if not segment.salt or node.salt == segment.salt:
+                    self._remove(node)
+        return True
+
+    def forget_scope(self, salt: str) -> None:
+        """Drop everything with this salt."""
+        self._epoch += 1
+        self._segments = {key: segment for key, segment in self._segments.items() if segment.salt != salt}
+        for node in [node for node in self._index.values() if node.salt == salt]:
+            self._remove(node)
+
+    def clear(self) -> None:
+        """Drop everything, registrations too."""
+        self._epoch += 1
+        for node in [node for node in self._index.values() if node.depth == 1]:
+            self._remove(node)
+        self._roots.clear()
+        self._segments.clear()
+
+    def _agreeing(self, root: Node, tokens: tuple[int, ...], salts: set[str] | None) -> list[Node]:
+        """Blocks under `root` that agree with `tokens` as far as both go, however they were cut; salts None: any."""
+        found: list[Node] = []
+        open_nodes = [root]
+        while open_nodes:
+            node = open_nodes.pop()
+            wanted = tokens[node.end :]
+            for salt, children in node.children.items():
+                if salts is None or salt in salts:
+                    agreeing = [child for child in children if _shared(child.tokens, wanted) == min(len(child.tokens), len(wanted)) > 0]
+                    found += agreeing
+                    open_nodes += agreeing
+        return found
+
+    def _remove(self, node: Node) -> None:
+        """Take a block and all below it out of the tree."""
+        if self._index.pop(node.digest, None) is None:
+            return
+        for child in [child for children in node.children.values() for child in children]:
+            self._remove(child)
+        self._bytes -= _size(node.payload)
+        node.payload = node.source = None
+        if node.parent is not None:
+            siblings = node.parent.children[node.salt]
+            siblings.remove(node)
+            if not siblings:
+                del node.parent.children[node.salt]
+
+    def _drop_file(self, file: SegmentFile) -> None:
+        for node in [node for node in self._index.values() if node.source is file]:
+            node.source = None
+            if node.payload is None:
+                self._remove(node)
+
+    def _make_room(self, size: int) -> bool:
+        """Evict until `size` bytes fit. False, and nothing evicted, when they cannot."""
+        if self._bytes + size <= self.budget:
+            return True
+        resident = {digest: node for digest, node in self._index.items() if node.payload is not None}
+        order = eviction_order(BlockView(digest, node.used, node.depth, node.pins > 0) for digest, node in resident.items())
+        if self._bytes + size - sum(_size(resident[digest].payload) for digest in order) > self.budget:
+            return False
+        for digest in order:
+            if self._bytes + size <= self.budget:
+                break
+            self._evict(resident[digest])
+        return True
+
+    def _evict(self, node: Node) -> None:
+        self._evictions += 1
+        if node.source is None:
+            self._remove(node)
+        else:  # still in its file
+            self._bytes -= _size(node.payload)
+            node.payload = None
+
+    # -- telling ---------------------------------------------------------------------------------------------------------------
+
+    def stats(self) -> dict[str, Any]:
+        """hits, misses, misses_by_reason, bytes and tokens in RAM, segments (ends of stored prefixes, in RAM or files), evictions."""
+        return {
+            "hits": self._hits,
+            "misses": self._misses,
+            "misses_by_reason": dict(self._reasons),
+            "bytes": self._bytes,
+            "tokens": sum(len(node.tokens) for node in self._index.values() if node.payload is not None),
+            "segments": sum(not node.children for node in self._index.values()),
+            "evictions": self._evictions,
+        }
+
+
+def _size(payload: Payload | None) -> int:
+    return sum(tensor.nbytes for tensor in payload or ())
+
+
+def _shared(left: tuple[int, ...], right: tuple[int, ...]) -> int:
+    """Tokens that both begin with."""
+    if left == right[: len(left)]:
+        return len(left)
+    return next((place for place, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))

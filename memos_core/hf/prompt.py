@@ -1,0 +1,102 @@
+"""Messages to tokens: validation, rendering by the model's chat template, and the tokens that every continuation shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+
+from memos_core.errors import InvalidInput
+
+Message = Mapping[str, Any]
+ROLES = ("system", "user", "assistant", "tool")
+# Beginnings that no tokenizer merges with the text before them in the same way.
+PROBES = ("alpha", "7", "\n\n- x", "Ω ?")
+
+
+class Renderer:
+    """Renders conversations for one tokenizer and tokenises them whole, once: parts tokenised apart merge differently where they meet."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def tokens(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> list[int]:
+        """Token ids of the conversation. Raises InvalidInput for messages that cannot be rendered or come to no token at all."""
+        plain = checked(messages)
+        ids = self._encode(self.text(plain, add_generation_prompt), special=not self._has_template())
+        if not ids:
+            raise InvalidInput("the prompt is empty: give at least one message with some content")
+        return ids
+
+    def text(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        if not self._has_template():
+            lines = [f"{message['role']}: {message['content']}\n" for message in messages]
+            return "".join(lines) + ("assistant:" if add_generation_prompt else "")
+        refusal: TemplateError | None = None
+        for conversation in (messages, fold_system(messages)):  # the second for templates without a system role
+            try:
+                return self._template(conversation, add_generation_prompt)
+            except TemplateError as error:
+                refusal = error
+        raise InvalidInput(f"the model's chat template refuses this conversation ({refusal}); check the order of its roles") from refusal
+
+    def stable_prefix(self, messages: Sequence[Message]) -> list[int]:
+        """The tokens that every continuation of `messages` begins with: what renderings with very different continuations share."""
+        plain = checked(messages)
+        role = "assistant" if plain[-1]["role"] in ("user", "tool") else "user"
+        renderings = [self.tokens([*plain, {"role": role, "content": probe}], add_generation_prompt=False) for probe in PROBES]
+        return renderings[0][: min(shared(renderings[0], other) for other in renderings[1:])]
+
+    def count(self, text: str) -> int:
+        return len(self._encode(text, special=False))
+
+    def with_reply(self, messages: Sequence[Message], reply: str) -> list[int]:
+        """Token ids of the conversation with `reply` begun as the assistant's answer, its end not marked."""
+        return self._encode(self.text(checked(messages), True) + reply, special=not self._has_template())
+
+    def _has_template(self) -> bool:
+        return bool(getattr(self._tokenizer, "chat_template", None))
+
+    def _template(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt))
+
+    def _encode(self, text: str, special: bool) -> list[int]:
+        ids = list(self._tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+        end = getattr(self._tokenizer, "eos_token_id", None)
+        if special and ids and ids[-1] == end and not text.endswith(str(self._tokenizer.eos_token)):
+            ids.pop()  # a tokenizer that closes every text; a prompt is to be continued
+        return ids
+
+
+def checked(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """Fresh dictionaries of role and content alone. Raises InvalidInput, naming the message at fault."""
+    if isinstance(messages, str | Mapping) or not isinstance(messages, Sequence):
+        raise InvalidInput("messages must be a list of dictionaries with 'role' and 'content'")
+    if not messages:
+        raise InvalidInput("messages is empty: give at least one message")
+    plain = []
+    for place, message in enumerate(messages):
+        role, content = (message.get("role"), message.get("content")) if isinstance(message, Mapping) else (None, None)
+        if role not in ROLES:
+            raise InvalidInput(f"messages[{place}] has the role {role!r}; use one of {', '.join(ROLES)}")
+        if not isinstance(content, str):
+            raise InvalidInput(f"messages[{place}] has content of type {type(content).__name__}; content must be text")
+        plain.append({"role": str(role), "content": content})
+    return plain
+
+
+def fold_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The same conversation with all system text put before the first user message."""
+    system = [message["content"] for message in messages if message["role"] == "system"]
+    rest = [dict(message) for message in messages if message["role"] != "system"]
+    first = next((message for message in rest if message["role"] == "user"), None)
+    if not system or first is None:
+        return messages
+    first["content"] = "\n\n".join([*system, first["content"]])
+    return rest
+
+
+def shared(left: Sequence[int], right: Sequence[int]) -> int:
+    """Tokens that both begin with."""
+    return next((place for place, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))

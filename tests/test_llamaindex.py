@@ -1,0 +1,444 @@
+"""MemosMemory, MemosRetriever and MemosLLM on a real memory, with LlamaIndex's own engines and agents around them."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import pickle
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core.agent.workflow import FunctionAgent, ReActAgent
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, ImageBlock, LLMMetadata, TextBlock
+from llama_index.core.bridge.pydantic import Field
+from llama_index.core.chat_engine import CondensePlusContextChatEngine, ContextChatEngine, SimpleChatEngine
+from llama_index.core.llms import CustomLLM
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.memory import BaseMemory
+from llama_index.core.tools import FunctionTool
+from llama_index.core.workflow import Context
+
+from memos_core import InvalidInput, MemOS, MissingExtra, NotAvailable, StoreUnusable
+from memos_integrations import llamaindex as door
+from memos_integrations.llamaindex import MemosLLM, MemosMemory, MemosRetriever
+
+ANA = ("clinic", "ana")
+FACT = "Ana is allergic to penicillin."
+QUESTION = "Which antibiotic is safe for Ana, who asks about penicillin?"
+
+
+class Scripted(CustomLLM):
+    """Answers from a list and keeps the conversations it saw."""
+
+    script: list[Any] = Field(default_factory=list)
+    seen: list[list[ChatMessage]] = Field(default_factory=list)
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        return LLMMetadata(is_chat_model=True)
+
+    def chat(self, messages: Any, **kwargs: Any) -> ChatResponse:
+        self.seen.append(copy.deepcopy(list(messages)))
+        said = self.script[len(self.seen) - 1]
+        if isinstance(said, Exception):
+            raise said
+        return ChatResponse(message=ChatMessage(role="assistant", content=said))
+
+    def stream_chat(self, messages: Any, **kwargs: Any) -> Iterator[ChatResponse]:
+        whole = self.chat(messages)
+
+        def pieces() -> Iterator[ChatResponse]:
+            text = ""
+            for word in str(whole.message.content).split(" "):
+                text += (" " if text else "") + word
+                yield ChatResponse(message=ChatMessage(role="assistant", content=text), delta=word if text == word else f" {word}")
+
+        return pieces()
+
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        return CompletionResponse(text=str(self.chat([ChatMessage(content=prompt)]).message.content))
+
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> Iterator[CompletionResponse]:
+        yield self.complete(prompt)
+
+
+class Calling(Scripted, FunctionCallingLLM):
+    """The same with function calling: a script entry ("tool", name) calls it."""
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        return LLMMetadata(is_chat_model=True, is_function_calling_model=True)
+
+    def _prepare_chat_with_tools(self, tools: Any, user_msg: Any = None, chat_history: Any = None, **kwargs: Any) -> dict[str, Any]:
+        return {"messages": list(chat_history or [])}
+
+    async def achat_with_tools(self, tools: Any, user_msg: Any = None, chat_history: Any = None, **kwargs: Any) -> ChatResponse:
+        self.seen.append(copy.deepcopy(list(chat_history)))
+        said = self.script[len(self.seen) - 1]
+        if isinstance(said, tuple):
+            call = {"id": "c1", "name": said[1]}
+            return ChatResponse(message=ChatMessage(role="assistant", content="", additional_kwargs={"tool_calls": [call]}))
+        return ChatResponse(message=ChatMessage(role="assistant", content=said))
+
+    async def astream_chat_with_tools(self, tools: Any, user_msg: Any = None, chat_history: Any = None, **kwargs: Any) -> Any:
+        whole = await self.achat_with_tools(tools, chat_history=chat_history)
+
+        async def pieces() -> Any:
+            yield whole
+
+        return pieces()
+
+    def get_tool_calls_from_response(self, response: Any, error_on_no_tool_call: bool = True, **kwargs: Any) -> list[ToolSelection]:
+        calls = response.message.additional_kwargs.get("tool_calls", [])
+        return [ToolSelection(tool_id=call["id"], tool_name=call["name"], tool_kwargs={}) for call in calls]
+
+
+@pytest.fixture
+def memos(tmp_path: Path, hash_embedder: Any) -> Iterator[MemOS]:
+    with MemOS.open(tmp_path / "memory", embedder=hash_embedder) as opened:
+        yield opened
+
+
+def said(memos: MemOS, session: str, scope: tuple[str, ...] = ANA) -> list[tuple[str | None, str]]:
+    return [(cube.identifiers.role, cube.payload.text) for cube in memos.conversation(scope=scope, session=session)]
+
+
+def contents(messages: list[ChatMessage]) -> list[str]:
+    return [message.content or "" for message in messages]
+
+
+def clock() -> str:
+    """The time."""
+    return "It is nine."
+
+
+# ---------------------------------------------------------------------- MemosMemory
+def test_a_chat_engine_remembers_and_recalls(memos: MemOS) -> None:
+    memos.remember(FACT, scope=ANA)
+    llm = Scripted(script=["Macrolides are.", "Yes."])
+    memory = MemosMemory(memos=memos, scope=ANA, session="s")
+    assert isinstance(memory, BaseMemory)
+    chat = SimpleChatEngine.from_defaults(llm=llm, memory=memory, system_prompt="Be brief.")
+    assert chat.chat(QUESTION).response == "Macrolides are."
+    chat.chat("Really, no penicillin?")
+    system, user = llm.seen[0]
+    assert system.content == "Be brief." and FACT in user.content and user.content.endswith(QUESTION)
+    assert contents(llm.seen[1])[:2] == contents(llm.seen[0])  # the prompt only grows
+    expected = [QUESTION, "Macrolides are.", "Really, no penicillin?", "Yes."]
+    assert contents(chat.chat_history) == expected and [text for _, text in said(memos, "s")] == expected
+    assert memory.last_turn is not None and memory.last_turn.plan.why
+    first = memos.conversation(scope=ANA, session="s")[0]
+    assert first.identifiers.sources[0].startswith("s#") and memos.stats()["counts"]["uses"] > 0
+
+
+def test_six_turns_are_remembered_once_each_also_across_reopening(memos: MemOS, tmp_path: Path, hash_embedder: Any) -> None:
+    memos.remember(FACT, scope=ANA)
+    for number in range(3):
+        llm = Scripted(script=[f"Answer {number}."])
+        SimpleChatEngine.from_defaults(llm=llm, memory=MemosMemory(memos=memos, scope=ANA, session="s")).chat(
+            f"Penicillin question {number}?"
+        )
+    memos.close()
+    with MemOS.open(tmp_path / "memory", embedder=hash_embedder) as again:
+        memory = MemosMemory(memos=again, scope=ANA, session="s")
+        llm = Scripted(script=[f"Answer {number}." for number in range(3, 6)])
+        chat = SimpleChatEngine.from_defaults(llm=llm, memory=memory)
+        for number in range(3, 6):
+            chat.chat(f"Penicillin question {number}?")
+        expected = [text for number in range(6) for text in (f"Penicillin question {number}?", f"Answer {number}.")]
+        assert [text for _, text in said(again, "s")] == contents(memory.get_all()) == expected
+        counts = again.stats()["counts"]
+        assert counts["turns"] == 6 and counts["plaintext"] == 13
+        first = llm.seen[0]
+        assert FACT in (first[0].content or "")  # where the first process placed it
+        assert contents(llm.seen[1])[: len(first)] == contents(first)
+
+
+async def test_async_chat_and_streams(memos: MemOS) -> None:
+    memos.remember(FACT, scope=ANA)
+    memory = MemosMemory(memos=memos, scope=ANA, session="s")
+    llm = Scripted(script=["One.", "Two words.", "Three more words."])
+    chat = SimpleChatEngine.from_defaults(llm=llm, memory=memory)
+    await chat.achat(QUESTION)
+    assert "".join(chat.stream_chat("And?").response_gen) == "Two words."
+    streamed = await chat.astream_chat("So?")
+    assert "".join([piece async for piece in streamed.async_response_gen()]) == "Three more words."
+    assert streamed.is_done
+    assert [text for _, text in said(memos, "s")] == [QUESTION, "One.", "And?", "Two words.", "So?", "Three more words."]
+    assert memos.stats()["counts"]["turns"] == 3
+    await memory.aput(ChatMessage(role="user", content="Hm?"))
+    assert contents(await memory.aget()) == contents(memory.get()) and contents(await memory.aget_all())[-1] == "Hm?"
+
+
+def test_context_engines_ask_before_they_put(memos: MemOS) -> None:
+    memos.remember(FACT, scope=ANA)
+    memos.remember("Penicillin was found in 1928.", scope=("library",))
+    documents = MemosRetriever(memos=memos, scope="library")
+    memory = MemosMemory(memos=memos, scope=ANA, session="s")
+    llm = Scripted(script=["No.", "Still no."])
+    chat = ContextChatEngine.from_defaults(retriever=documents, memory=memory, llm=llm)
+    chat.chat("Is penicillin safe?")
+    chat.chat("Is penicillin safe now?")
+    (*_, recalled, question) = contents(llm.seen[0])
+    assert "1928" in contents(llm.seen[0])[0]
+    assert FACT in recalled and question == "Is penicillin safe?"
+    assert [text for _, text in said(memos, "s")] == ["Is penicillin safe?", "No.", "Is penicillin safe now?", "Still no."]
+    assert memos.stats()["counts"]["turns"] == 2
+    other = MemosMemory(memos=memos, scope=ANA, session="t")
+    CondensePlusContextChatEngine.from_defaults(retriever=documents, memory=other, llm=Scripted(script=["A.", "B.", "C."])).chat("Safe?")
+    assert said(memos, "t")[0] == ("user", "Safe?") and len(said(memos, "t")) == 2
+
+
+async def test_a_function_agent(memos: MemOS) -> None:
+    memos.remember(FACT, scope=ANA)
+    memory = MemosMemory(memos=memos, scope=ANA, session="s")
+    llm = Calling(script=[("tool", "clock"), "Nine; no penicillin."])
+    agent = FunctionAgent(tools=[FunctionTool.from_defaults(clock)], llm=llm, system_prompt="Be brief.", streaming=False)
+    assert str(await agent.run(QUESTION, memory=memory)) == "Nine; no penicillin."
+    assert said(memos, "s") == [("user", QUESTION), ("assistant", "Nine; no penicillin.")]
+    assert [message.role.value for message in memory.get_all()] == ["user", "assistant", "tool", "assistant"]
+    assert all(any(FACT in text for text in contents(prompt)) for prompt in llm.seen)
+    assert memos.stats()["counts"]["turns"] == 1
+
+
+async def test_a_react_agent_and_its_saved_context(memos: MemOS, tmp_path: Path, hash_embedder: Any) -> None:
+    memos.remember(FACT, scope=ANA)
+    llm = Scripted(script=["Thought: easy.\nAnswer: Not penicillin.", "Thought: easy.\nAnswer: As I said."])
+    agent = ReActAgent(tools=[FunctionTool.from_defaults(clock)], llm=llm, streaming=False)
+    context = Context(agent)
+    memory = MemosMemory(memos=memos, scope=ANA, session="s")
+    assert str(await agent.run(QUESTION, memory=memory, ctx=context)) == "Not penicillin."
+    assert any(FACT in text for text in contents(llm.seen[0]))
+    saved = context.to_dict()
+    loaded = Context.from_dict(agent, saved)
+    assert str(await agent.run("What did I ask?", ctx=loaded)) == "As I said."
+    assert [text for role, text in said(memos, "s") if role == "user"] == [QUESTION, "What did I ask?"]
+    assert any(QUESTION in text for text in contents(llm.seen[1]))
+
+
+def test_serialised_memory_reopens_its_directory(tmp_path: Path, hash_embedder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with MemOS.open(tmp_path / "memory", embedder=hash_embedder) as memos:
+        memory = MemosMemory(memos=memos, scope=ANA, session="s", k=3)
+        memory.put(ChatMessage(role="user", content="I like tea."))
+        fields = memory.to_dict()
+        assert MemosMemory.from_dict(fields).memos is memos and pickle.loads(pickle.dumps(memory)).memos is memos  # noqa: S301
+    assert {name: fields[name] for name in ("scope", "session", "k")} == {"scope": ANA, "session": "s", "k": 3}
+    original = MemOS.open
+    monkeypatch.setattr(door, "_handed_over", {})  # as in another process
+    monkeypatch.setattr(door.MemOS, "open", lambda path, **_: opened.append(path) or original(path, embedder=hash_embedder))
+    opened: list[Any] = []
+    reloaded = MemosMemory.from_dict(fields)
+    assert contents(reloaded.get_all()) == ["I like tea."] and [Path(path) for path in opened] == [tmp_path / "memory"]
+    reloaded.memos.close()
+
+
+def test_set_and_reset_erase_nothing_and_remember_nothing_twice(memos: MemOS) -> None:
+    memory = MemosMemory(memos=memos, scope=ANA, session="s")
+    SimpleChatEngine.from_defaults(llm=Scripted(script=["Noted."]), memory=memory).chat("I like tea.")
+    history = memory.get_all()
+    llm = Scripted(script=["Tea.", "Cake."])
+    chat = SimpleChatEngine.from_defaults(llm=llm, memory=memory)
+    chat.chat("What do I like?", chat_history=history)  # a server without state gets the whole history each time
+    expected = ["I like tea.", "Noted.", "What do I like?", "Tea."]
+    assert [text for _, text in said(memos, "s")] == contents(memory.get_all()) == expected
+    chat.chat(
+        "And to eat?",
+        chat_history=[*history, ChatMessage(role="user", content="I like cake."), ChatMessage(role="assistant", content="Ah.")],
+    )
+    assert contents(memory.get_all()) == ["I like tea.", "Noted.", "I like cake.", "Ah.", "And to eat?", "Cake."]
+    assert [text for _, text in said(memos, "s")] == [*expected, "I like cake.", "Ah.", "And to eat?", "Cake."]
+    chat.reset()
+    assert memory.get_all() == [] and memory.get() == [] and memory.session != "s" and len(said(memos, "s")) == 8
+    memory.put(ChatMessage(role="user", content="Which cake do I like?"))
+    assert "I like cake." in contents(memory.get())[0]
+    begun = MemosMemory.from_defaults(chat_history=history, memos=memos, scope=ANA, session="t", llm=None)
+    assert contents(begun.get_all()) == contents(history) and len(said(memos, "t")) == 2
+
+
+def test_what_goes_in_and_what_comes_out_are_copies(memos: MemOS) -> None:
+    memos.remember(FACT, scope=ANA)
+    memory = MemosMemory(memos=memos, scope=ANA)
+    picture = ImageBlock(image=b"AAAA")
+    message = ChatMessage(role="user", blocks=[TextBlock(text=QUESTION), picture], additional_kwargs={"x": 1})
+    before = copy.deepcopy(message)
+    memory.put(message)
+    (shown,) = memory.get()
+    assert message == before and shown.blocks[1] == picture and shown.additional_kwargs == {"x": 1}
+    assert FACT in shown.blocks[0].text and shown.blocks[0].text.endswith(QUESTION)
+    shown.blocks[0].text = "changed by an agent"
+    message.blocks[0].text = "changed by the caller"
+    assert contents(memory.get_all()) == [QUESTION]
+    wordless = MemosMemory(memos=memos, scope=ANA)
+    wordless.put(ChatMessage(role="user", blocks=[picture]))
+    wordless.put(ChatMessage(role="assistant", content="A picture."))
+    assert len(wordless.get()) == 2 and said(memos, wordless.session) == [("assistant", "A picture.")]
+
+
+def test_users_do_not_see_each_other(memos: MemOS) -> None:
+    for name in ("ana", "ben"):
+        memory = MemosMemory(memos=memos, scope=("clinic", name), session="s")
+        memory.put(ChatMessage(role="user", content=f"My secret word is {name}-plum."))
+        memory.put(ChatMessage(role="assistant", content="Noted."))
+    for name, other in (("ana", "ben"), ("ben", "ana")):
+        memory = MemosMemory(memos=memos, scope=("clinic", name), session="s2")
+        memory.put(ChatMessage(role="user", content="What is my secret word?"))
+        (shown,) = contents(memory.get())
+        assert f"{name}-plum" in shown and f"{other}-plum" not in shown
+
+
+def test_a_session_open_twice_and_used_from_threads_loses_nothing(memos: MemOS) -> None:
+    memories = [MemosMemory(memos=memos, scope=ANA, session="s") for _ in range(2)]
+
+    def turns(number: int) -> None:
+        for turn in range(4):
+            llm = Scripted(script=[f"Answer {number}.{turn}."])
+            SimpleChatEngine.from_defaults(llm=llm, memory=memories[number]).chat(f"Question {number}.{turn}?")
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(turns, range(2)))
+    expected = {text for number in range(2) for turn in range(4) for text in (f"Question {number}.{turn}?", f"Answer {number}.{turn}.")}
+    kept = [text for _, text in said(memos, "s")]
+    assert set(kept) == expected and len(kept) == 16
+    one = MemosMemory(memos=memos, scope=ANA, session="t")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: one.put(ChatMessage(role="user", content=f"Note {n}.")) or one.get(), range(12)))
+    assert sorted(contents(one.get_all())) == sorted(text for _, text in said(memos, "t")) and len(one.get_all()) == 12
+
+
+def test_a_failed_answer_leaves_the_question_and_the_next_turn_works(memos: MemOS) -> None:
+    memory = MemosMemory(memos=memos, scope=ANA, session="s")
+    chat = SimpleChatEngine.from_defaults(llm=Scripted(script=[ConnectionError("down"), "Hello again."]), memory=memory)
+    with pytest.raises(ConnectionError):
+        chat.chat("Hello.")
+    chat.chat("Hello?")
+    assert [text for _, text in said(memos, "s")] == ["Hello.", "Hello?", "Hello again."]
+
+
+def test_a_write_that_fails_reaches_the_caller(memos: MemOS) -> None:
+    class Closing(Scripted):
+        def chat(self, messages: Any, **kwargs: Any) -> ChatResponse:
+            memos.close()
+            return super().chat(messages)
+
+    chat = SimpleChatEngine.from_defaults(llm=Closing(script=["Late.", "Late."]), memory=MemosMemory(memos=memos, scope=ANA, session="s"))
+    with pytest.raises(StoreUnusable, match="closed"):
+        chat.chat(QUESTION)
+    assert contents(chat.chat_history) == [QUESTION]
+    with pytest.raises(InvalidInput, match="location"):
+        MemosMemory(scope=ANA)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_write_that_fails_while_streaming_reaches_the_reader(memos: MemOS) -> None:
+    class Closing(Scripted):
+        def stream_chat(self, messages: Any, **kwargs: Any) -> Iterator[ChatResponse]:
+            def pieces() -> Iterator[ChatResponse]:
+                yield ChatResponse(message=ChatMessage(role="assistant", content="Late."), delta="Late.")
+                memos.close()
+
+            return pieces()
+
+    chat = SimpleChatEngine.from_defaults(llm=Closing(), memory=MemosMemory(memos=memos, scope=ANA))
+    with pytest.raises(StoreUnusable, match="closed"):
+        list(chat.stream_chat(QUESTION).response_gen)
+
+
+# ---------------------------------------------------------------------- MemosLLM
+@pytest.fixture(scope="module")
+def engine() -> Any:
+    from tiny_models import tiny_model, tiny_tokenizer
+
+    from memos_core.hf import HFEngine
+
+    return HFEngine(tiny_model(max_position_embeddings=4096), tiny_tokenizer())
+
+
+def test_an_engine_as_llm(engine: Any) -> None:
+    llm = MemosLLM(engine=engine, scope=ANA, max_tokens=6)
+    assert llm.metadata.context_window == 4096 and llm.metadata.is_chat_model and not llm.metadata.is_function_calling_model
+    messages = [ChatMessage(role="system", content="Be brief."), ChatMessage(role="user", content="Is penicillin safe?")]
+    first, again = llm.chat(messages), llm.chat(messages)
+    assert first.message.content == again.message.content and again.additional_kwargs["reused_tokens"] == again.raw["prompt_tokens"] - 1
+    assert again.message.additional_kwargs["seconds_to_first_token"] > 0 and first.raw["completion_tokens"] <= 6
+    pieces = list(llm.stream_chat(messages))
+    assert "".join(piece.delta for piece in pieces) == pieces[-1].message.content == first.message.content
+    assert pieces[-1].raw["reused_tokens"] > 0
+    whole = llm.complete("Hello.", max_tokens=4)
+    assert [piece for piece in llm.stream_complete("Hello.", max_tokens=4)][-1].text == whole.text
+    with pytest.raises(InvalidInput, match="logit_bias"):
+        llm.chat(messages, logit_bias={})
+    with pytest.raises(NotAvailable, match="text"):
+        llm.chat([ChatMessage(role="user", blocks=[ImageBlock(image=b"AAAA")])])
+
+
+async def test_an_engine_as_llm_in_async_code(engine: Any) -> None:
+    llm = MemosLLM(engine=engine, max_tokens=4)
+    messages = [ChatMessage(role="user", content="Is penicillin safe?")]
+    whole = (await llm.achat(messages)).message.content
+    assert "".join([piece.delta async for piece in await llm.astream_chat(messages)]) == whole
+    assert (await llm.acomplete("Is penicillin safe?")).text == whole
+    assert [piece async for piece in await llm.astream_complete("Is penicillin safe?")][-1].text == whole
+
+
+@pytest.mark.parametrize("system", [None, "Be brief."])
+def test_kv_prefilled_by_the_scheduler_is_hit_by_the_first_turn_after_reopening(
+    tmp_path: Path, hash_embedder: Any, engine: Any, system: str | None
+) -> None:
+    later = datetime.now(UTC) + timedelta(hours=2)
+    with MemOS.open(tmp_path / "memory", embedder=hash_embedder, engine=engine) as memos:
+        memos.remember(FACT, scope=ANA)
+        for session in ("a", "b", "c"):
+            memory = MemosMemory(memos=memos, scope=ANA, session=session)
+            SimpleChatEngine.from_defaults(memory=memory, llm=memory.llm(engine, max_tokens=2), system_prompt=system).chat(QUESTION)
+        assert [move.kind for move in memos.tick(later)] == ["prefill"]
+    engine.close()
+    with MemOS.open(tmp_path / "memory", embedder=hash_embedder, engine=engine) as memos:
+        memory = MemosMemory(memos=memos, scope=ANA, session="d")
+        chat = SimpleChatEngine.from_defaults(memory=memory, llm=memory.llm(engine, max_tokens=2), system_prompt=system)
+        chat.chat(QUESTION)
+        cost = memory.get_all()[-1].additional_kwargs
+        assert memory.last_turn is not None and memory.last_turn.plan.reuse
+        assert cost["reused_tokens"] >= engine.count(memory.last_turn.plan.head)
+        list(chat.stream_chat("And the dose?").response_gen)
+        assert memory.get_all()[-1].additional_kwargs["reused_tokens"] >= cost["prompt_tokens"]
+
+
+def test_an_llm_of_a_memory_leaves_other_questions_alone(memos: MemOS, engine: Any) -> None:
+    memos.remember(FACT, scope=ANA)
+    memory = MemosMemory(memos=memos, scope=ANA, session="s")
+    llm = memory.llm(engine, max_tokens=2)
+    memory.put(ChatMessage(role="user", content=QUESTION))
+    shown = memory.get()
+    before = memory.last_turn
+    llm.chat([ChatMessage(role="system", content="Condense."), ChatMessage(role="user", content="Shorten this.")])
+    assert memory.last_turn is before
+    llm.chat([ChatMessage(role="system", content="Be brief."), *shown])
+    assert memory.last_turn is not before and memory.last_turn.plan.shared_system == "Be brief."
+    assert contents(memory.get()) == contents(shown)
+
+
+# ---------------------------------------------------------------------- MemosRetriever
+async def test_nodes_carry_what_the_memory_knows(memos: MemOS) -> None:
+    memos.remember([{"role": "user", "content": FACT, "id": "m7", "name": "ana"}], scope=ANA, session="s", path="care/allergies")
+    memos.remember("Ben is allergic to penicillin as well.", scope=("clinic", "ben"))
+    retriever = MemosRetriever(memos=memos, scope=ANA, k=5)
+    (found,) = retriever.retrieve("penicillin")
+    assert found.node.get_content() == FACT and memos.get(found.node_id).payload.text == FACT and found.score
+    expected = {"sources": ["m7"], "path": ["care", "allergies"], "session": "s", "speaker": "ana", "scope": list(ANA)}
+    assert {name: found.metadata[name] for name in expected} == expected and found.metadata["reasons"]
+    assert [each.node_id for each in await retriever.aretrieve("penicillin")] == [found.node_id]
+
+
+# ---------------------------------------------------------------------- without the framework
+def test_a_missing_framework_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llama_index.core.base.base_retriever", None)
+    spec = importlib.util.spec_from_file_location("without_llamaindex", door.__file__)
+    assert spec is not None and spec.loader is not None
+    with pytest.raises(MissingExtra, match=r"\[llamaindex\]"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))

@@ -1,0 +1,98 @@
+"""Tiny random models of many architectures and a tokenizer built on the spot: what the engine's tests run on without any download."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+CHATML = (
+    "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+PLAIN = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+TEXT = "Ana is allergic to penicillin. The clinic opens at nine. Remember the patient, the doctor, the dose and the day. "
+CONTEXT = 512
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": CONTEXT,
+}
+# model_type -> what its config needs besides SMALL (a second entry of one type has a suffix behind ":")
+SERVED: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "qwen2": {},
+    "qwen3": {},
+    "mistral": {"sliding_window": None},
+    "mistral:sliding": {"sliding_window": 24},
+    "gemma": {},
+    "gemma2": {"sliding_window": 24, "query_pre_attn_scalar": 8},
+    "gemma3_text": {"sliding_window": 24, "query_pre_attn_scalar": 8},
+    "phi3": {"pad_token_id": 0},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT},
+    "gpt_neox": {},
+    "mixtral": {"num_local_experts": 2, "num_experts_per_tok": 1},
+    "olmo2": {},
+    "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32},
+    "bloom": {"n_layer": 2, "n_head": 4},
+    "stablelm": {},
+}
+# recurrent state: answered without reuse
+STOCK: dict[str, dict[str, Any]] = {
+    "mamba": {"state_size": 4, "expand": 2},
+    "lfm2": {"layer_types": ["conv", "full_attention"], "block_multiple_of": 8},
+}
+
+
+@lru_cache(maxsize=1)
+def _bpe() -> str:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=["<pad>", "<|start|>", "<|end|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator([TEXT], trainer)
+    return str(tokenizer.to_str())
+
+
+def tiny_tokenizer(template: str | None = CHATML) -> Any:
+    """A byte-level BPE with a few merges and three special tokens; template None: none."""
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(_bpe()), eos_token="<|end|>", pad_token="<pad>")
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def tiny_model(kind: str = "llama", seed: int = 0, **changes: Any) -> Any:
+    """A random float32 model, evaluating, with weights large enough that different prompts get different answers."""
+    extra = {**SERVED, **STOCK}[kind]
+    config = AutoConfig.for_model(kind.partition(":")[0], **{**SMALL, "vocab_size": 320, **extra, **changes})
+    config.eos_token_id, config.bos_token_id, config.pad_token_id = 2, 1, 0
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, 0.25)
+    return model
+
+
+def stock_answer(model: Any, ids: list[int], new: int) -> list[int]:
+    """Greedy tokens by the library's own generate."""
+    inputs = torch.tensor([ids])
+    # With a single end token the library's default settings hold; nothing else is passed.
+    output = model.generate(inputs, attention_mask=torch.ones_like(inputs), do_sample=False, max_new_tokens=new)
+    return [int(token) for token in output[0, len(ids) :]]
+
+
+def chat(*contents: str, system: str | None = None) -> list[dict[str, str]]:
+    """A conversation that starts with the user and alternates."""
+    head = [{"role": "system", "content": system}] if system is not None else []
+    return head + [{"role": ("user", "assistant")[place % 2], "content": content} for place, content in enumerate(contents)]
