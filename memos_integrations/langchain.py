@@ -65,6 +65,10 @@ class MemosChat(BaseChatModel):
     def _llm_type(self) -> str:
         return "memos-chat"
 
+    def _get_ls_params(self, stop: Any = None, **kwargs: Any) -> Any:
+        own = {**super()._get_ls_params(stop=stop, **kwargs), "ls_model_name": self._model_name()}
+        return own if self._has_engine() else {**own, **self.model._get_ls_params(stop=stop, **kwargs)}
+
     # ------------------------------------------------------------------ which conversation
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:
         """Answer, and remember the turn. Raises what the model or the memory raises."""
@@ -199,7 +203,8 @@ class MemosChat(BaseChatModel):
         return hasattr(self.model, "next_token_logits")
 
     def _model_name(self) -> str:
-        return str(getattr(getattr(self.model.model, "config", None), "name_or_path", "") or type(self.model).__name__)
+        config = getattr(getattr(self.model, "model", None), "config", None)
+        return str(getattr(config, "name_or_path", "") or type(self.model).__name__)
 
     def _engine_arguments(self, messages: Sequence[BaseMessage], stop: list[str] | None, rest: dict[str, Any]) -> dict[str, Any]:
         known = {name: rest[name] for name in ("temperature", "top_p", "seed", "reuse") if name in rest}

@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, settings
 
 from memos_core import MemOS
 
-settings.register_profile("memos", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+settings.register_profile(
+    "memos", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 settings.load_profile("memos")
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)

@@ -45,7 +45,15 @@ def test_messages_that_cannot_be_used(engine: HFEngine, messages: Any, says: str
 
 
 def test_other_bad_arguments(engine: HFEngine) -> None:
-    for arguments in ({"max_new_tokens": 0}, {"max_new_tokens": True}, {"stop": "x"}, {"stop": [""]}, {"temperature": -1}, {"top_p": 0}, {"scope": ""}):
+    for arguments in (
+        {"max_new_tokens": 0},
+        {"max_new_tokens": True},
+        {"stop": "x"},
+        {"stop": [""]},
+        {"temperature": -1},
+        {"top_p": 0},
+        {"scope": ""},
+    ):
         with pytest.raises(InvalidInput):
             engine.generate(ASKED, **arguments)  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="answers"):
@@ -77,9 +85,7 @@ def test_extra_keys_are_ignored_and_nothing_is_changed(engine: HFEngine) -> None
 
 
 def test_template_without_a_system_role() -> None:
-    template = (
-        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
-    )
+    template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
     engine = HFEngine(tiny_model(), tiny_tokenizer(template))
     folded = HFEngine(tiny_model(), tiny_tokenizer()).tokens(chat(f"{TEXT}\n\nhello"))
     assert engine.tokens(chat("hello", system=TEXT)) == folded
@@ -221,7 +227,9 @@ def test_threads(engine: HFEngine) -> None:
     prompts = [chat(f"Question {n}", system=TEXT) for n in range(6)]
     expected = [engine.generate(prompt, reuse=False, max_new_tokens=6).token_ids for prompt in prompts]
     got: dict[int, Any] = {}
-    threads = [threading.Thread(target=lambda n=n: got.update({n: engine.generate(prompts[n], max_new_tokens=6).token_ids})) for n in range(6)]
+    threads = [
+        threading.Thread(target=lambda n=n: got.update({n: engine.generate(prompts[n], max_new_tokens=6).token_ids})) for n in range(6)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -109,7 +109,12 @@ def _common(left: tuple[int, ...], right: tuple[int, ...]) -> int:
     return next((n for n, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
 
 
-@given(st.lists(st.builds(BlockView, st.text("ab", min_size=3, max_size=6), st.integers(0, 5), st.integers(1, 5), st.booleans()), unique_by=lambda b: b.digest))
+@given(
+    st.lists(
+        st.builds(BlockView, st.text("ab", min_size=3, max_size=6), st.integers(0, 5), st.integers(1, 5), st.booleans()),
+        unique_by=lambda b: b.digest,
+    )
+)
 def test_eviction_order(blocks: list[BlockView]) -> None:
     order = eviction_order(blocks)
     assert order == eviction_order(reversed(blocks))  # a pure function of what is there

@@ -104,7 +104,8 @@ class PrivateCache:
             for slot, (layer, which) in enumerate(group.slots):
                 parts[layer][which] = buffer[slot].unsqueeze(0)
         self._layers = [
-            PrivateLayer(keys, values, ends[-1] if ends else 0, window) for (keys, values), window in zip(parts, layout.windows, strict=True)
+            PrivateLayer(keys, values, ends[-1] if ends else 0, window)
+            for (keys, values), window in zip(parts, layout.windows, strict=True)
         ]
         self.cache = Cache(layers=list(self._layers))
 

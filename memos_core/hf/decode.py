@@ -75,7 +75,9 @@ class StockLive:
         output = self._model(**inputs, **self._state, use_cache=not self._whole_text)
         self._state = {}
         if not self._whole_text:
-            self._state = {name: output[name] for name in self._STATES if getattr(output, name, None) is not None and accepts(self._model, name)}
+            self._state = {
+                name: output[name] for name in self._STATES if getattr(output, name, None) is not None and accepts(self._model, name)
+            }
         return output.logits[0, -last:].float()  # type: ignore[no-any-return]
 
     def rewind(self, length: int) -> None:

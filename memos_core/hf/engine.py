@@ -151,9 +151,7 @@ class HFEngine:
                 request.close(tokens)
                 new = tuple(tokens[len(prompt.tokens) :])
                 seconds = time.perf_counter() - began
-                result["reply"] = Reply(
-                    text.emitted, new, len(prompt.tokens), request.reused, first, True, finish, seconds, request.reason
-                )
+                result["reply"] = Reply(text.emitted, new, len(prompt.tokens), request.reused, first, True, finish, seconds, request.reason)
 
         return Stream(pieces(), result)
 
@@ -291,7 +289,9 @@ class HFEngine:
 
     def _check_length(self, count: int) -> None:
         if (longest := self._context()) is not None and count > longest:
-            raise InvalidInput(f"the prompt has {count} tokens and the model reads at most {longest}: shorten it, or lower the token budget")
+            raise InvalidInput(
+                f"the prompt has {count} tokens and the model reads at most {longest}: shorten it, or lower the token budget"
+            )
 
     def _reusable(self, identity: Identity, tokens: int) -> Layout | Refusal:
         """The layout of the model's cache, or why KV of a text of so many tokens can be neither kept nor reused at present."""

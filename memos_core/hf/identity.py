@@ -58,7 +58,11 @@ class Watch:
         weights, adapters = self._tensors()
         config = self._model.config.get_text_config(decoder=True)
         values = {name: value for name, value in config.to_dict().items() if name not in VOLATILE and not name.startswith("_")}
-        rope = {name: values.get(name) for name in ("rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor") if values.get(name)}
+        rope = {
+            name: values.get(name)
+            for name in ("rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor")
+            if values.get(name)
+        }
         return Identity(
             weights=weights,
             config=_digest(json.dumps(values, sort_keys=True, default=str)),

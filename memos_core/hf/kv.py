@@ -227,7 +227,11 @@ class PrefixTree:
             node.payload = payload
             self._bytes += _size(payload)
             for sibling in list(parent.children[salt]):  # a shorter block that this one continues says nothing more
-                if sibling is not node and not (sibling.children or sibling.pins or sibling.source) and tokens[: len(sibling.tokens)] == sibling.tokens:
+                if (
+                    sibling is not node
+                    and not (sibling.children or sibling.pins or sibling.source)
+                    and tokens[: len(sibling.tokens)] == sibling.tokens
+                ):
                     self._remove(sibling)
         return node
 

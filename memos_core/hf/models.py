@@ -44,7 +44,9 @@ def default_model() -> Path:
     try:
         _convert_once(source, target)
     except OSError as error:
-        raise EngineError(f"the default model could not be written to {target}: {error}. Free some 600 MB there, or pass a model path.") from error
+        raise EngineError(
+            f"the default model could not be written to {target}: {error}. Free some 600 MB there, or pass a model path."
+        ) from error
     return target
 
 

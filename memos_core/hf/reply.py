@@ -87,7 +87,9 @@ class TextSoFar:
         if text.endswith("\ufffd"):
             return len(text) - len(text.rstrip("\ufffd"))
         longest = max((len(stop) for stop in self._stop), default=1) - 1
-        return next((size for size in range(min(longest, len(text)), 0, -1) if any(stop.startswith(text[-size:]) for stop in self._stop)), 0)
+        return next(
+            (size for size in range(min(longest, len(text)), 0, -1) if any(stop.startswith(text[-size:]) for stop in self._stop)), 0
+        )
 
     def _emit(self, text: str) -> str:
         if not text.startswith(self.emitted):  # the tokenizer rewrote what is out already; say nothing until it agrees again

