@@ -6,7 +6,7 @@ import copy
 import hmac
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import count
@@ -163,7 +163,7 @@ class MemOS:
         said_at = None if occurred_at is None else as_time(occurred_at, "occurred_at")
         template = _Template(place, who, _session(session), as_path(path), as_ttl(ttl), as_priority(priority), _access(read, write),
                              _member(SemanticType, semantic_type, "semantic_type"), _member(Origin, origin, "origin"))  # fmt: skip
-        noted = notes(what)
+        noted = [replace(item, text=as_text(strip_blocks(item.text, self._store.secret))) for item in notes(what)]
         digests = [self._identity(template, item, said_at) for item in noted]
         adds = self._adds(template, noted, digests, said_at, clock)
         return [_remembered(outcome) for outcome in self._store.commit(adds)] if adds else []
@@ -263,7 +263,10 @@ class MemOS:
         clean = [{**message, "content": strip_blocks(message["content"], self._store.secret)} for message in checked]
         index = max(i for i, message in enumerate(clean) if message["role"] == "user")
         query = clean[index]["content"]
-        recall = self.recall(query, scope=place, k=k, now=clock, actor=who)
+        said = frozenset(message["content"] for message in clean)
+        # the visible conversation must not take the places of what it does not say
+        found = self.recall(query, scope=place, k=k + len(said), now=clock, actor=who).hits
+        recall = Recall(query, tuple(hit for hit in found if hit.cube.payload.text not in said)[:k])  # type: ignore[union-attr]
         system = clean[0]["content"] if clean[0]["role"] == "system" else None
         key = turn_key(clean, index)
         with self._view() as view:
@@ -275,7 +278,7 @@ class MemOS:
                 self._store.blobs.path(head_kept.payload.blob),
                 scope=place,
                 prefix_key=head_kept.payload.prefix_key,
-                expected=head_kept.payload.blob,
+                sha256=head_kept.payload.blob,
             )
             if problem is not None and head is not None:
                 head = planning.Head(head.cubes, head.text, False, f"its KV could not be used: {problem}")
@@ -286,7 +289,7 @@ class MemOS:
             candidates=[(hit.cube, ", ".join(map(str, hit.reasons))) for hit in recall.hits],
             head=head,
             placed={i: placements[turn] for i, turn in keys.items() if turn in placements},
-            said=frozenset(message["content"] for message in clean),
+            said=said,
             token_budget=token_budget,
             count=self._count,
             secret=self._store.secret,

@@ -16,7 +16,7 @@ try:
     from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
     from langchain_core.documents import Document
     from langchain_core.language_models import BaseChatModel
-    from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
+    from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ChatMessage, HumanMessage, SystemMessage
     from langchain_core.messages.ai import UsageMetadata
     from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
     from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
@@ -351,8 +351,7 @@ def _with_text(message: BaseMessage, before: str, after: str) -> BaseMessage:
 
 def _commit(turn: Turn, message: BaseMessage) -> None:
     """Remember the turn if the message answers it: tool calls, or what a tool said, do not."""
-    calls = isinstance(message, AIMessage) and (message.tool_calls or message.invalid_tool_calls)
-    if not calls and not isinstance(message, ToolMessage):
+    if isinstance(message, AIMessage) and not (message.tool_calls or message.invalid_tool_calls):
         turn.commit(_text(message))
 
 
@@ -366,8 +365,8 @@ def _used(turn: Turn) -> dict[str, Any]:
     """What of the memory is in the prompt, and why."""
     plan = turn.plan
     used = [{"id": each.id, "form": str(each.form), "reason": each.reason, "text": each.text} for each in (*plan.reuse, *plan.inject)]
-    place = {"scope": list(turn.scope), "session": turn.session}
-    return {**place, "used": used, "left_out": len(plan.left_out), "tokens": plan.tokens, "why": list(plan.why)}
+    spent = {"left_out": len(plan.left_out), "tokens": plan.tokens, "why": list(plan.why)}
+    return {"scope": list(turn.scope), "session": turn.session, "used": used, **spent}
 
 
 def _cost(reply: Any, model_name: str) -> dict[str, Any]:
@@ -388,8 +387,8 @@ def _last_chunk(turn: Turn, response_metadata: dict[str, Any] | None = None, **f
 
 
 def _as_chunk(result: ChatResult) -> ChatGenerationChunk:
-    message = result.generations[0].message
-    return ChatGenerationChunk(message=AIMessageChunk(**message.model_dump(exclude={"type"}), chunk_position="last"))
+    fields = result.generations[0].message.model_dump(exclude={"type"})
+    return ChatGenerationChunk(message=AIMessageChunk(**fields, chunk_position="last"))
 
 
 def _document(hit: Any) -> Document:
