@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from memos_core.cube import Activation, CubeId, MemCube, Plaintext, Scope, State
@@ -73,3 +74,13 @@ def find_head(kept: Sequence[KeptHead], engine: Any, system: str | None) -> tupl
         reason = "the KV kept belongs to another model or system text; its sources go in as text"
     sources = tuple(cube for cube in chosen.sources if isinstance(cube.payload, Plaintext))
     return Head(sources, head_text(sources), bool(fitting), reason), chosen if fitting else None
+
+
+def ready_head(kept: Sequence[KeptHead], engine: Any, system: str | None, scope: Scope, blob: Callable[[str], Path]) -> Head | None:
+    """The head for a turn, its KV handed to the engine; when that fails, its sources as text, and why."""
+    head, chosen = find_head(kept, engine, system)
+    if head is None or chosen is None:
+        return head
+    payload = chosen.payload
+    problem = engine.attach(blob(payload.blob), scope=scope, prefix_key=payload.prefix_key, sha256=payload.blob)
+    return head if problem is None else replace(head, reusable=False, reason=f"its KV could not be used: {problem}")

@@ -148,7 +148,7 @@ def _add(db: sqlite3.Connection, change: Add) -> Outcome:
     for parent, version in change.parents:
         if not db.execute("SELECT 1 FROM cubes WHERE id = ?", (parent,)).fetchone():
             raise NotFound(f"cube {parent} has been erased meanwhile; nothing can be derived from it")
-        db.execute("INSERT INTO lineage VALUES (?, ?, ?, ?)", (cube.id, parent, version, change.relation))
+        db.execute("INSERT INTO lineage VALUES (?, ?, ?, ?)", (cube.id, parent, change.relation, version))
     if isinstance(cube.payload, Activation):
         db.execute("DELETE FROM doomed WHERE blob = ?", (cube.payload.blob,))
     _write_grants(db, row, cube)

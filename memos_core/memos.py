@@ -3,70 +3,46 @@
 from __future__ import annotations
 
 import copy
-import hmac
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from memos_core import plan as planning
+from memos_core import books
+from memos_core.absent import absent, not_yet
 from memos_core.access import may, may_enter, require, rules
 from memos_core.analyse import terms, words
-from memos_core.changes import Add, Erase, Outcome, Revise, Searchable, Take
-from memos_core.cube import (
-    LOCAL_OWNER,
-    Access,
-    Actor,
-    CubeId,
-    Governance,
-    Identifiers,
-    MemCube,
-    Origin,
-    Plaintext,
-    Scope,
-    SemanticType,
-    State,
-    as_scope,
-    as_text,
-    as_time,
-    contains,
-    dumps,
-    new_id,
-)
+from memos_core.books import Verification
+from memos_core.changes import Add, Erase, Outcome, Revise, Take
+from memos_core.cube import LOCAL_OWNER, Actor, CubeId, MemCube, Origin, Plaintext, Scope, SemanticType, State, as_scope, as_text, as_time
 from memos_core.embed import CachedEmbedder, Embedder, check_identity, local_embedder
 from memos_core.errors import InvalidInput, NotAvailable, NotFound
-from memos_core.heads import find_head, kept_heads
+from memos_core.heads import kept_heads, ready_head
 from memos_core.index import Index
-from memos_core.lifespan import check_transition, recallable
-from memos_core.parse import Noted, as_path, as_priority, as_ttl, notes, turn_key
-from memos_core.plan import Message, Plan, check_messages, make_plan, render, strip_blocks
+from memos_core.intake import Template, identity, searchable
+from memos_core.lifespan import recallable
+from memos_core.parse import Noted, as_access, as_member, as_path, as_priority, as_session, as_ttl, notes
+from memos_core.plan import Message, make_plan, render, strip_blocks
 from memos_core.policy import Move, Thresholds
-from memos_core.recall import Recall, as_hits, embedded_text, rank
+from memos_core.recall import Recall, as_hits, embedded_text, for_prompt, rank
+from memos_core.revise import as_of_version, next_version, revised
 from memos_core.scheduler import Scheduler
 from memos_core.snapshot import AuditEntry, Snapshot, Version
 from memos_core.store import SQLiteStore
-from memos_core.turn import Remembered, Turn
+from memos_core.turn import Remembered, Turn, Visible, visible
 
 FULL_TEXT_FROM = 20_000
 """From this many memories on, the store's full-text index narrows the lexical scan. It changes the time, not the result."""
 
 ActorLike = str | Sequence[str] | None
 ScopeLike = str | Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """Whether everything in the directory is what it was when it was written; `problems` names what is not."""
-
-    ok: bool
-    problems: tuple[str, ...]
 
 
 class MemOS:
@@ -161,15 +137,17 @@ class MemOS:
         who = self._who(actor, place)
         require(may_enter(who, place), who, "write", f"scope {'/'.join(place)}")
         said_at = None if occurred_at is None else as_time(occurred_at, "occurred_at")
-        template = _Template(place, who, _session(session), as_path(path), as_ttl(ttl), as_priority(priority), _access(read, write),
-                             _member(SemanticType, semantic_type, "semantic_type"), _member(Origin, origin, "origin"))  # fmt: skip
-        noted = [replace(item, text=as_text(strip_blocks(item.text, self._store.secret))) for item in notes(what)]
-        digests = [self._identity(template, item, said_at) for item in noted]
+        template = Template(
+            place, who, as_session(session), as_path(path), as_ttl(ttl), as_priority(priority), as_access(read, write),
+            as_member(SemanticType, semantic_type, "semantic_type"), as_member(Origin, origin, "origin"),
+        )  # fmt: skip
+        noted = [replace(item, text=as_text(strip_blocks(item.text))) for item in notes(what)]
+        digests = [identity(self._store.secret, template, item, said_at) for item in noted]
         adds = self._adds(template, noted, digests, said_at, clock)
         return [_remembered(outcome) for outcome in self._store.commit(adds)] if adds else []
 
     def _adds(
-        self, template: _Template, noted: Sequence[Noted], digests: Sequence[bytes], said_at: datetime | None, clock: datetime
+        self, template: Template, noted: Sequence[Noted], digests: Sequence[bytes], said_at: datetime | None, clock: datetime
     ) -> list[Add]:
         with self._store.read() as view:
             known = view.known(digests)
@@ -177,20 +155,9 @@ class MemOS:
         vectors = iter(self._embedder(fresh) if fresh else ())
         adds = []
         for item, digest in zip(noted, digests, strict=True):
-            searchable = None if digest in known else _searchable(item.text, item.speaker, next(vectors))
-            adds.append(Add(template.cube(item, said_at, clock), template.actor, searchable, digest))
+            found = None if digest in known else searchable(item.text, item.speaker, next(vectors))
+            adds.append(Add(template.cube(item, said_at, clock), template.actor, found, digest))
         return adds
-
-    def _identity(self, template: _Template, item: Noted, said_at: datetime | None, turn: str | None = None) -> bytes:
-        """Keyed digest of what makes two messages the same message. Keyed, and erased with the cube, so that it cannot be guessed from."""
-        at = item.at or said_at
-        if item.source is not None:
-            what = ["id", item.source, item.text]
-        elif turn is not None:
-            what = ["turn", turn, item.role or ""]
-        else:
-            what = ["said", item.role or "", item.speaker or "", at.isoformat() if at else "", *template.path, item.text]
-        return hmac.digest(self._store.secret, dumps([*template.scope, "", template.session or "", *what]).encode(), "sha256")
 
     # ------------------------------------------------------------------ recall
     def recall(
@@ -208,7 +175,7 @@ class MemOS:
         Exact: every such memory is scored, and no other. Raises InvalidInput or StoreError.
         """
         if as_of is not None:
-            _not_yet("recall(as_of=...)", "memory at an earlier time")
+            not_yet("recall(as_of=...)", "memory at an earlier time")
         if not isinstance(query, str):
             raise InvalidInput(f"query must be a str, got {type(query).__name__}")
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
@@ -219,7 +186,7 @@ class MemOS:
             return Recall(query, ())
         query = as_text(query, "query")
         vector, wanted = self._embedder([query])[0], words(query)
-        with self._view() as view:
+        with self._index.lock, self._view() as view:  # nobody moves the index on while its rows are read
             authorised = view.authorised(place, who)
             lexical = None
             if len(self._index) > FULL_TEXT_FROM and not authorised.rows and rules(who, place):
@@ -256,66 +223,48 @@ class MemOS:
         memory may take of the prompt, counted by the engine's tokenizer, else about four characters each.
         Raises InvalidInput, AccessDenied or StoreError.
         """
-        clock, place, name = as_time(now, "now"), as_scope(scope), _session(session) or "default"
+        clock, place, name = as_time(now, "now"), as_scope(scope), as_session(session) or "default"
         who = self._who(actor, place)
         require(may_enter(who, place), who, "write", f"scope {'/'.join(place)}")
-        checked = check_messages(messages)
-        clean = [{**message, "content": strip_blocks(message["content"], self._store.secret)} for message in checked]
-        index = max(i for i, message in enumerate(clean) if message["role"] == "user")
-        query = clean[index]["content"]
-        said = frozenset(message["content"] for message in clean)
+        seen = visible(messages)
+        query = seen.user["content"]
         # the visible conversation must not take the places of what it does not say
-        found = self.recall(query, scope=place, k=k + len(said), now=clock, actor=who).hits
-        recall = Recall(query, tuple(hit for hit in found if hit.cube.payload.text not in said)[:k])  # type: ignore[union-attr]
-        system = clean[0]["content"] if clean[0]["role"] == "system" else None
-        key = turn_key(clean, index)
+        found = self.recall(query, scope=place, k=3 * k + len(seen.said), now=clock, actor=who).hits
+        recall = Recall(query, for_prompt([hit for hit in found if hit.text not in seen.said], k))
         with self._view() as view:
             placements = view.placements(place, name, clock)
-            kept = kept_heads(view, clock, place)
-        head, head_kept = find_head(kept if contains(who, place) or who == LOCAL_OWNER else [], self._engine, system)
-        if head_kept is not None:
-            problem = self._engine.attach(
-                self._store.blobs.path(head_kept.payload.blob),
-                scope=place,
-                prefix_key=head_kept.payload.prefix_key,
-                sha256=head_kept.payload.blob,
-            )
-            if problem is not None and head is not None:
-                head = planning.Head(head.cubes, head.text, False, f"its KV could not be used: {problem}")
-        keys = {i: turn_key(clean, i) for i, message in enumerate(clean) if message["role"] == "user" and i != index}
+            kept = kept_heads(view, clock, place) if rules(who, place) else []
         plan = make_plan(
-            system=system,
-            turn_index=index,
+            system=seen.system,
+            turn_index=seen.index,
             candidates=[(hit.cube, ", ".join(map(str, hit.reasons))) for hit in recall.hits],
-            head=head,
-            placed={i: placements[turn] for i, turn in keys.items() if turn in placements},
-            said=said,
+            head=ready_head(kept, self._engine, seen.system, place, self._store.blobs.path),
+            placed={index: placements[key] for index, key in seen.earlier.items() if key in placements},
+            said=seen.said,
             token_budget=token_budget,
             count=self._count,
-            secret=self._store.secret,
         )
-        user = clean[index]
         return Turn(
             scope=place,
             session=name,
-            key=key,
-            prompt=render(clean, plan),
+            key=seen.key,
+            prompt=render(seen.messages, plan),
             plan=plan,
             recall=recall,
-            write=lambda turn, reply, at: self._take(turn, user, reply, who, system, clock if at is None else as_time(at, "now")),
+            write=lambda turn, reply, at: self._take(turn, seen, reply, who, clock if at is None else as_time(at, "now")),
         )
 
-    def _take(self, turn: Turn, user: Message, reply: str, actor: Actor, system: str | None, clock: datetime) -> list[Remembered]:
+    def _take(self, turn: Turn, seen: Visible, reply: str, actor: Actor, clock: datetime) -> list[Remembered]:
         if not isinstance(reply, str):
             raise InvalidInput(f"the reply must be a str, got {type(reply).__name__}")
-        said: list[Message] = [user, {"role": "assistant", "content": reply}]
-        template = _Template(turn.scope, actor, turn.session)
+        said: list[Message] = [seen.user, {"role": "assistant", "content": reply}]
+        template = Template(turn.scope, actor, turn.session)
         noted = notes([message for message in said if message["content"].strip()])
-        digests = [self._identity(template, item, None, turn.key) for item in noted]
+        digests = [identity(self._store.secret, template, item, None, turn.key) for item in noted]
         adds = self._adds(template, noted, digests, None, clock)
-        plan: Plan = turn.plan
-        used = tuple((item.id, item.form) for item in (*plan.inject, *plan.reuse))
-        (outcome,) = self._store.commit([Take(turn.scope, turn.session, turn.key, clock, system, tuple(adds), used, plan.placed)])
+        used = tuple((item.id, item.form) for item in (*turn.plan.inject, *turn.plan.reuse))
+        take = Take(turn.scope, turn.session, turn.key, clock, seen.system, tuple(adds), used, turn.plan.placed)
+        (outcome,) = self._store.commit([take])
         return [_remembered(each) for each in outcome.each]
 
     def tick(self, now: datetime | None = None) -> list[Move]:
@@ -365,29 +314,8 @@ class MemOS:
         """
         clock, who = as_time(now, "now"), self._who(actor, None)
         cube = self._permitted(id, "write", who, clock)
-        identifiers, governance = cube.identifiers, cube.governance
-        changed: dict[str, Any] = {}
-        if text is not None:
-            if not isinstance(cube.payload, Plaintext):
-                raise InvalidInput(f"cube {id} holds no text; change the text it was derived from")
-            changed["payload"] = Plaintext(text=as_text(text))
-        if path is not None:
-            identifiers = identifiers.model_copy(update={"path": as_path(path)})
-        if ttl is not None:
-            governance = governance.model_copy(update={"expires_at": clock + (as_ttl(ttl) or timedelta())})
-        if priority is not None:
-            governance = governance.model_copy(update={"priority": as_priority(priority)})
-        if read is not None or write is not None:
-            if not rules(who, governance.scope):
-                require(may_enter(who, governance.scope), who, "share", f"cube {id}")
-            access = governance.access
-            wanted = _access(access.read if read is None else read, access.write if write is None else write)
-            governance = governance.model_copy(update={"access": wanted})
-        if state is not None:
-            changed["state"] = _member(State, state, "state")
-            check_transition(cube.state, changed["state"])
-        changed |= {"identifiers": identifiers, "governance": governance}
-        return self._revise(cube, changed, "update", who, clock, expected_version)
+        new = revised(cube, who, clock, text=text, path=path, ttl=ttl, priority=priority, read=read, write=write, state=state)
+        return self._revise(cube, next_version(cube, new, clock, expected_version), who, "update")
 
     def rollback(self, id: CubeId, version: int, *, actor: ActorLike = None, now: datetime | None = None) -> MemCube:
         """Make an earlier version the newest again, as a further version: nothing in between is lost. Raises NotFound or AccessDenied."""
@@ -397,20 +325,15 @@ class MemOS:
             then = next((entry.cube for entry in view.history(id) if entry.version == version), None)
         if then is None:
             raise NotFound(f"cube {id} has no version {version}; it is at {cube.version}")
-        changed = {"payload": then.payload, "identifiers": then.identifiers, "governance": then.governance, "state": then.state}
-        return self._revise(cube, changed, "rollback", who, clock, None, f"to version {version}")
+        new = next_version(cube, as_of_version(cube, then), clock, None)
+        return self._revise(cube, new, who, "rollback", f"to version {version}")
 
-    def _revise(
-        self, cube: MemCube, changed: dict[str, Any], action: str, who: Actor, clock: datetime, expected: int | None, detail: str = ""
-    ) -> MemCube:
-        version = cube.version if expected is None else expected
-        identifiers = changed["identifiers"].model_copy(update={"updated_at": clock})
-        new = cube.model_copy(update={**changed, "identifiers": identifiers, "version": version + 1})
-        searchable = None
+    def _revise(self, cube: MemCube, new: MemCube, who: Actor, action: str, detail: str = "") -> MemCube:
+        found = None
         if isinstance(new.payload, Plaintext) and new.payload != cube.payload:
-            vector = self._embedder([embedded_text(new.payload.text, identifiers.speaker)])[0]
-            searchable = _searchable(new.payload.text, identifiers.speaker, vector)
-        (outcome,) = self._store.commit([Revise(new, who, action, searchable, detail)])
+            text, speaker = new.payload.text, new.identifiers.speaker
+            found = searchable(text, speaker, self._embedder([embedded_text(text, speaker)])[0])
+        (outcome,) = self._store.commit([Revise(new, who, action, found, detail)])
         return outcome.cubes[0]
 
     def forget(
@@ -440,7 +363,7 @@ class MemOS:
     def promote(self, ids: CubeId | Sequence[CubeId], *, to: str, actor: ActorLike = None, now: datetime | None = None) -> list[MemCube]:
         """Prefill memories of one scope as its KV head, without waiting for the scheduler. Returns the resulting cubes."""
         if to == "parameter":
-            _not_yet('promote(to="parameter")', "parameter memory")
+            not_yet('promote(to="parameter")', "parameter memory")
         if to != "activation":
             raise InvalidInput(f"to must be 'activation' or 'parameter', got {to!r}")
         if not self._reuses():
@@ -477,51 +400,21 @@ class MemOS:
 
     def verify(self) -> Verification:
         """Check everything: the database, all hash chains, every blob, and that the index holds what the store holds."""
-        problems = self._store.check()
         with self._view() as view:
-            problems += view.broken_chains()
-            problems += [problem for blob in sorted(view.blobs() - view.dropped_blobs()) if (problem := self._store.blobs.problem(blob))]
-            if len(self._index) != view.counts()["plaintext"]:
-                problems.append(
-                    f"the index holds {len(self._index)} memories and the store {view.counts()['plaintext']}; delete index.faiss"
-                )
-        return Verification(not problems, tuple(problems))
+            return books.verify(self._store, view, len(self._index))
 
     def stats(self) -> dict[str, Any]:
         """How much there is of everything, on disk and in the engine."""
         with self._view() as view:
-            counts = view.counts()
-        size = {
-            name: (self.path / name).stat().st_size for name in ("memos.db", "memos.db-wal", "index.faiss") if (self.path / name).exists()
-        }
-        size["blobs"] = self._store.blobs.total()
-        return {"counts": counts, "bytes": size, "kv": self._engine.kv.stats() if self._reuses() else {}}
+            return books.sizes(self._store, view) | {"kv": self._engine.kv.stats() if self._reuses() else {}}
 
     # ------------------------------------------------------------------ not here yet
-    def timeline(self, **_: Any) -> NoReturn:
-        """Not here yet: memories of a time window."""
-        _not_yet("timeline", "timestamp-based loading")
-
-    def conflicts(self, **_: Any) -> NoReturn:
-        """Not here yet: contradictions between memories."""
-        _not_yet("conflicts", "conflict detection")
-
-    def relation(self, *_: Any, **__: Any) -> NoReturn:
-        """Not here yet: how two texts relate."""
-        _not_yet("relation", "conflict detection")
-
-    def tree(self, *_: Any, **__: Any) -> NoReturn:
-        """Not here yet: the task-concept-fact hierarchy."""
-        _not_yet("tree", "the task-concept-fact hierarchy")
-
-    def export(self, *_: Any, **__: Any) -> NoReturn:
-        """Not here yet: one archive of everything."""
-        _not_yet("export", "export and import")
-
-    @classmethod
-    def import_(cls, *_: Any, **__: Any) -> NoReturn:
-        """Not here yet: one archive of everything."""
-        _not_yet("import_", "export and import")
+    timeline = absent("timeline", "timestamp-based loading")
+    conflicts = absent("conflicts", "conflict detection")
+    relation = absent("relation", "conflict detection")
+    tree = absent("tree", "the task-concept-fact hierarchy")
+    export = absent("export", "export and import")
+    import_ = classmethod(absent("import_", "export and import"))
 
     # ------------------------------------------------------------------ inside
     @contextmanager
@@ -558,78 +451,5 @@ class MemOS:
         return int(self._engine.count(text)) if self._reuses() else (len(text.encode()) + 3) // 4
 
 
-@dataclass(frozen=True, slots=True)
-class _Template:
-    """What the cubes of one call have in common."""
-
-    scope: Scope
-    actor: Actor
-    session: str | None
-    path: tuple[str, ...] = ()
-    ttl: timedelta | None = None
-    priority: float = 0.0
-    access: Access = Access()  # noqa: RUF009  frozen
-    semantic_type: SemanticType = SemanticType.FACT
-    origin: Origin = Origin.USER_INPUT
-
-    def cube(self, item: Noted, said_at: datetime | None, clock: datetime) -> MemCube:
-        at = item.at or said_at or clock
-        return MemCube(
-            id=new_id(),
-            version=1,
-            payload=Plaintext(text=item.text),
-            identifiers=Identifiers(
-                created_at=clock,
-                updated_at=clock,
-                occurred_at=at,
-                origin=self.origin,
-                semantic_type=self.semantic_type,
-                path=self.path,
-                session=self.session,
-                role=item.role,
-                speaker=item.speaker or (item.role.capitalize() if item.role in ("user", "assistant") else None),
-                sources=(item.source,) if item.source is not None else (),
-            ),
-            governance=Governance(
-                scope=self.scope,
-                owner=self.actor,
-                access=self.access,
-                expires_at=at + self.ttl if self.ttl is not None else None,
-                priority=self.priority,
-            ),
-        )
-
-
-def _searchable(text: str, speaker: str | None, vector: np.ndarray) -> Searchable:
-    found = words(embedded_text(text, speaker))
-    return Searchable(np.asarray(vector, dtype="<f4"), terms(found), " ".join(found))
-
-
 def _remembered(outcome: Outcome) -> Remembered:
     return Remembered(outcome.cubes[0], "merged" if outcome.kind == "merged" else "added")
-
-
-def _session(session: str | None) -> str | None:
-    if session is not None and (not isinstance(session, str) or not session.strip()):
-        raise InvalidInput(f"session must be a non-empty str, got {session!r}")
-    return session
-
-
-def _access(read: Iterable[Any], write: Iterable[Any]) -> Access:
-    def actors(given: Iterable[Any], name: str) -> tuple[Actor, ...]:
-        if isinstance(given, str):
-            raise InvalidInput(f"{name} must be a list of actors, such as [{given!r}]")
-        return tuple(dict.fromkeys(as_scope(item if isinstance(item, str) else tuple(item), f"an actor in {name}") for item in given))
-
-    return Access(read=actors(read, "read"), write=actors(write, "write"))
-
-
-def _member(kind: Any, value: Any, name: str) -> Any:
-    try:
-        return kind(value)
-    except ValueError as error:
-        raise InvalidInput(f"{name} must be one of {', '.join(kind)}; got {value!r}") from error
-
-
-def _not_yet(name: str, ability: str) -> NoReturn:
-    raise NotAvailable(f"{name} is not available in this version: it lacks {ability}. The README lists what is not there yet")

@@ -6,11 +6,14 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
-from memos_core.cube import as_text, as_time, dumps
+from memos_core.cube import Access, Actor, as_scope, as_text, as_time, dumps
 from memos_core.errors import InvalidInput
 from memos_core.plan import Message
+
+Member = TypeVar("Member", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,32 @@ def as_priority(priority: float) -> float:
     if isinstance(priority, bool) or not isinstance(priority, (int, float)) or not 0 <= priority <= 1:
         raise InvalidInput(f"priority must be a number from 0 to 1, got {priority!r}")
     return float(priority)
+
+
+def as_session(session: str | None) -> str | None:
+    """The name of a conversation. Raises InvalidInput."""
+    if session is not None and (not isinstance(session, str) or not session.strip()):
+        raise InvalidInput(f"session must be a non-empty str, got {session!r}")
+    return session
+
+
+def as_access(read: Iterable[Any], write: Iterable[Any]) -> Access:
+    """Grants from lists of actors. Raises InvalidInput."""
+    return Access(read=_actors(read, "read"), write=_actors(write, "write"))
+
+
+def _actors(given: Iterable[Any], name: str) -> tuple[Actor, ...]:
+    if isinstance(given, str):
+        raise InvalidInput(f"{name} must be a list of actors, such as [{given!r}]")
+    return tuple(dict.fromkeys(as_scope(item if isinstance(item, str) else tuple(item), f"an actor in {name}") for item in given))
+
+
+def as_member(kind: type[Member], value: Any, name: str) -> Member:
+    """A member of an enumeration, from itself or its text. Raises InvalidInput."""
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise InvalidInput(f"{name} must be one of {', '.join(kind)}; got {value!r}") from error
 
 
 def turn_key(messages: Sequence[Message], index: int) -> str:

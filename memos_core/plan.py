@@ -8,8 +8,6 @@ of a local model, or the prefix cache of a provider, goes on matching.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +21,7 @@ Form = Literal["inject", "reuse"]
 
 DEFAULT_SYSTEM = "You are a helpful assistant."
 HEAD_TITLE = "What you know about the user:"
-_BLOCK = re.compile(r'<memory ref="([0-9a-f]{12})">\n(.*?)\n</memory>\n*', re.DOTALL)
+_BLOCK = re.compile(r"<memory>\n(?:- \(\d{4}-\d\d-\d\d\) [^\n]*\n(?:  [^\n]*\n)*)+</memory>\n*")
 
 
 class Engine(Protocol):
@@ -69,8 +67,9 @@ class Plan:
 
     head: text that goes behind the caller's system text, "" for none. shared_system: the system text before it, which is
     public and whose KV may be shared between scopes; None when the prompt has no system message. insertions: recalled
-    text by message index, this turn's and earlier turns'. inject / reuse: memories of this turn by form. left_out: recalled,
-    not used. placed: id and version of what stands right before this turn's user message. tokens: of all memory in the prompt.
+    text by message index, this turn's and earlier turns'. inject / reuse: memories recalled for this turn that the prompt
+    holds, by form, whether placed now or standing there already. left_out: recalled, not in the prompt. placed: id and
+    version of what stands right before this turn's user message. tokens: of all memory in the prompt.
     """
 
     head: str = ""
@@ -85,10 +84,11 @@ class Plan:
 
 
 def line(cube: MemCube) -> str:
-    """One memory as a line of a prompt: date, speaker, text."""
+    """One memory as a line of a prompt: date, speaker, text; further lines of the text are indented."""
     assert isinstance(cube.payload, Plaintext)
-    speaker = f"{cube.identifiers.speaker}: " if cube.identifiers.speaker else ""
-    return f"- ({cube.identifiers.occurred_at:%Y-%m-%d}) {speaker}{cube.payload.text}"
+    speaker = " ".join((cube.identifiers.speaker or "").split())
+    text = cube.payload.text.replace("\n", "\n  ")
+    return f"- ({cube.identifiers.occurred_at.date().isoformat()}) {speaker}{': ' if speaker else ''}{text}"
 
 
 def head_text(cubes: Sequence[MemCube]) -> str:
@@ -97,19 +97,17 @@ def head_text(cubes: Sequence[MemCube]) -> str:
     return "\n".join([HEAD_TITLE, *map(line, ordered)]) if ordered else ""
 
 
-def _reference(body: str, secret: bytes) -> str:
-    return hmac.new(secret, body.encode(), hashlib.sha256).hexdigest()[:12]
+def block(lines: Sequence[str]) -> str:
+    """Recalled lines as a tagged block; "" for none."""
+    return "<memory>\n" + "".join(f"{each}\n" for each in lines) + "</memory>\n\n" if lines else ""
 
 
-def block(lines: Sequence[str], secret: bytes) -> str:
-    """Recalled lines as a tagged block. The tag carries a keyed hash, so that only our own text is ever taken for ours."""
-    body = "\n".join(lines)
-    return f'<memory ref="{_reference(body, secret)}">\n{body}\n</memory>\n\n' if lines else ""
+def strip_blocks(text: str) -> str:
+    """Text without anything of the exact form that `block` writes.
 
-
-def strip_blocks(text: str, secret: bytes) -> str:
-    """Text without the blocks that `block` made: what came from recall is never remembered again as if it were new."""
-    return _BLOCK.sub(lambda match: "" if hmac.compare_digest(match[1], _reference(match[2], secret)) else match[0], text)
+    So what came from recall is never remembered again as if it were new, and nobody can slip a forged memory into a prompt.
+    """
+    return _BLOCK.sub("", text)
 
 
 def check_messages(messages: Sequence[Message]) -> tuple[dict[str, Any], ...]:
@@ -151,7 +149,6 @@ def make_plan(
     said: frozenset[str],
     token_budget: int,
     count: Callable[[str], int],
-    secret: bytes,
 ) -> Plan:
     """Decide inject or reuse for each recalled memory within a token budget.
 
@@ -161,7 +158,7 @@ def make_plan(
     first, since taking it away would break the prefix, then the head, then this turn's memories by rank.
     """
     why: list[str] = []
-    insertions = [Insertion(index, block([line(cube) for cube in cubes], secret)) for index, cubes in sorted(placed.items()) if cubes]
+    insertions = [Insertion(index, block([line(cube) for cube in cubes])) for index, cubes in sorted(placed.items()) if cubes]
     spent = sum(count(insertion.text) for insertion in insertions)
     standing = {cube.id for cubes in placed.values() for cube in cubes}
     if insertions:
@@ -179,6 +176,7 @@ def make_plan(
     reuse: list[Used] = []
     left_out: list[Used] = []
     fresh: list[Used] = []
+    said_at = {cube.id: (cube.identifiers.occurred_at, cube.id) for cube, _ in candidates}
     for cube, reason in candidates:
         item = line(cube)
         used = Used(cube.id, cube.version, "inject", item, 0, reason)
@@ -186,7 +184,7 @@ def make_plan(
             form: Form = "reuse" if head is not None and head.reusable else "inject"
             (reuse if form == "reuse" else inject).append(replace(used, form=form, reason=f"{reason}; stands in the head"))
         elif cube.id in standing:
-            left_out.append(replace(used, reason=f"{reason}; stands in this conversation already"))
+            inject.append(replace(used, reason=f"{reason}; stands in this conversation already"))
         elif isinstance(cube.payload, Plaintext) and cube.payload.text in said:
             left_out.append(replace(used, reason=f"{reason}; the conversation says it"))
         else:
@@ -197,7 +195,8 @@ def make_plan(
             spent += size
             fresh.append(replace(used, tokens=size))
     if fresh:
-        insertions.append(Insertion(turn_index, block([used.text for used in fresh], secret)))
+        fresh.sort(key=lambda used: said_at[used.id])  # oldest first: what holds now stands nearest to the question
+        insertions.append(Insertion(turn_index, block([used.text for used in fresh])))
     shared = system if system is not None else (DEFAULT_SYSTEM if text else None)
     return Plan(
         head=text,

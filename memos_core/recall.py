@@ -7,6 +7,7 @@ weights are ours, set by reasoning: both halves equal, recency and priority only
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,10 @@ from memos_core.plan import line
 RECENCY_WEIGHT = 0.1
 RECENCY_HALF_LIFE = 30 * 86400.0
 PRIORITY_WEIGHT = 1.0
+DOUBT = 1 / 3
+"""What a remembered question or an assistant's own reply counts in a prompt."""
+ENOUGH = 10
+"""From this many hits on, scores in standard deviations say which of them stand out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,12 @@ class Hit:
     cube: MemCube
     score: float
     reasons: tuple[Reason, ...]
+
+    @property
+    def text(self) -> str:
+        """The memory's text."""
+        assert isinstance(self.cube.payload, Plaintext)
+        return self.cube.payload.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +135,30 @@ def as_hits(ranked: Sequence[Ranked], cubes: Mapping[int, MemCube], k: int) -> t
     hits = [Hit(cubes[item.row], item.score, item.reasons) for item in ranked if item.row in cubes]
     hits.sort(key=lambda hit: (-hit.score, hit.cube.id))
     return tuple(hit for hit in hits[:k] if isinstance(hit.cube.payload, Plaintext))
+
+
+def for_prompt(hits: Sequence[Hit], k: int) -> tuple[Hit, ...]:
+    """The hits that deserve a place in a prompt, best first, at most k. Rules ours.
+
+    A question holds no answer, and an assistant's reply may have been made up: both count a third, so that they do not take the
+    place of what somebody said. Of many hits, those with less than half of the best score are left out: they would distract.
+    """
+    weighed = []
+    for hit in hits:
+        lost = (1 - DOUBT) * max(hit.score, 0.0)
+        why = _doubt(hit.cube)
+        weighed.append(Hit(hit.cube, hit.score - lost, (*hit.reasons, Reason("origin", -lost, why))) if why else hit)
+    weighed.sort(key=lambda hit: (-hit.score, hit.cube.id))
+    least = weighed[0].score / 2 if len(weighed) >= ENOUGH and weighed[0].score > 0 else -math.inf
+    return tuple(hit for hit in weighed[:k] if hit.score >= least)
+
+
+def _doubt(cube: MemCube) -> str | None:
+    if cube.identifiers.role == "assistant":
+        return "an assistant said it"
+    if isinstance(cube.payload, Plaintext) and cube.payload.text.rstrip().endswith("?"):
+        return "it is a question"
+    return None
 
 
 def embedded_text(text: str, speaker: str | None) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from memos_core import ledger
 from memos_core.access import rules
 from memos_core.cube import LOCAL_OWNER, Actor, CubeId, MemCube, Scope, Usage, ancestors, contains, scope_key, scope_of_key
 from memos_core.lifespan import heat
+
+MOST_WORDS = 200
 
 _HEAD = "SELECT c.row, c.body, u.recalls, u.sessions, u.last_used_at, u.heat_log2 FROM cubes c LEFT JOIN usage u ON u.id = c.id"
 
@@ -67,6 +71,11 @@ class AuditEntry:
 
 def _marks(values: Sequence[object]) -> str:
     return ",".join("?" * len(values))
+
+
+def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Slices that fit the number of arguments one statement may have."""
+    return (values[start : start + 500] for start in range(0, len(values), 500))
 
 
 def _below(scope: Scope) -> tuple[str, str]:
@@ -127,11 +136,11 @@ class Snapshot:
 
     # ------------------------------------------------------------------ cubes
     def heads(self, ids: Sequence[CubeId], now: datetime) -> dict[CubeId, MemCube]:
-        rows = self.db.execute(f"{_HEAD} WHERE c.id IN ({_marks(ids)})", tuple(ids))
+        rows = self.db.execute(f"{_HEAD} WHERE c.id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),))
         return {cube.id: cube for _, body, *usage in rows for cube in (compose(body, tuple(usage), now),)}
 
     def heads_by_row(self, rows: Sequence[int], now: datetime) -> dict[int, MemCube]:
-        found = self.db.execute(f"{_HEAD} WHERE c.row IN ({_marks(rows)})", tuple(rows))
+        found = self.db.execute(f"{_HEAD} WHERE c.row IN (SELECT value FROM json_each(?))", (json.dumps(list(rows)),))
         return {row: compose(body, tuple(usage), now) for row, body, *usage in found}
 
     def conversation(self, scope: Scope, session: str, now: datetime) -> list[MemCube]:
@@ -206,18 +215,18 @@ class Snapshot:
     def vectors(self, rows: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
         """float32 vector and uint32 terms, as bytes, by row."""
         found: dict[int, tuple[bytes, bytes]] = {}
-        for start in range(0, len(rows), 500):
-            part = rows[start : start + 500]
-            found |= {
-                row: (vector, terms)
-                for row, vector, terms in self.db.execute(f"SELECT row, vector, terms FROM vectors WHERE row IN ({_marks(part)})", part)
-            }
+        for part in _parts(rows):
+            read = self.db.execute(f"SELECT row, vector, terms FROM vectors WHERE row IN ({_marks(part)})", part)
+            found |= {row: (vector, terms) for row, vector, terms in read}
         return found
 
     def lexical_rows(self, words: Sequence[str], scope: Scope) -> list[int] | None:
-        """Rows at or below a scope that hold any of the words (letters and digits only), in order; None when the scope is unknown."""
+        """Rows at or below a scope that hold any of the words (letters and digits only), in order.
+
+        None when the scope is unknown or there are more words than a full-text query should have: then every row may hold one.
+        """
         number = self.db.execute("SELECT scope FROM scopes WHERE key = ?", (scope_key(scope),)).fetchone()
-        if number is None or not words:
+        if number is None or not words or len(words) > MOST_WORDS:
             return None
         query = f'"_{number[0]}" AND (' + " OR ".join(f'"{word}"' for word in words) + ")"
         return [row[0] for row in self.db.execute("SELECT rowid FROM lexical WHERE lexical MATCH ? ORDER BY rowid", (query,))]
@@ -243,8 +252,10 @@ class Snapshot:
         return row[0] if row else None
 
     def known(self, digests: Sequence[bytes]) -> dict[bytes, CubeId]:
-        rows = self.db.execute(f"SELECT identity, id FROM cubes WHERE identity IN ({_marks(digests)})", tuple(digests))
-        return {bytes(digest): cube for digest, cube in rows}
+        found: dict[bytes, CubeId] = {}
+        for part in _parts(digests):
+            found |= self.db.execute(f"SELECT identity, id FROM cubes WHERE identity IN ({_marks(part)})", part)
+        return found
 
     # ------------------------------------------------------------------ history
     def history(self, cube: CubeId) -> list[Version]:

@@ -1,4 +1,4 @@
-"""One user turn: what was recalled and planned for it, and its commit, once."""
+"""One user turn: the conversation it belongs to, what was recalled and planned for it, and its commit, once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from memos_core.cube import CubeId, MemCube, Scope
-from memos_core.plan import Plan
+from memos_core.parse import turn_key
+from memos_core.plan import Message, Plan, check_messages, strip_blocks
 from memos_core.recall import Recall
 
 
@@ -23,6 +24,40 @@ class Remembered:
     @property
     def id(self) -> CubeId:
         return self.cube.id
+
+
+@dataclass(frozen=True, slots=True)
+class Visible:
+    """The conversation that a caller shows, without our own blocks. index: the user message to be answered.
+
+    said: every text it holds. system: its leading system text. key, earlier: turn keys of that message and of the user messages
+    before it, by index.
+    """
+
+    messages: tuple[dict[str, Any], ...]
+    index: int
+    said: frozenset[str]
+    system: str | None
+    key: str
+    earlier: dict[int, str]
+
+    @property
+    def user(self) -> dict[str, Any]:
+        return self.messages[self.index]
+
+
+def visible(messages: Sequence[Message]) -> Visible:
+    """Check and copy a conversation. Raises InvalidInput."""
+    clean = tuple({**message, "content": strip_blocks(message["content"])} for message in check_messages(messages))
+    users = [index for index, message in enumerate(clean) if message["role"] == "user"]
+    return Visible(
+        messages=clean,
+        index=users[-1],
+        said=frozenset(message["content"] for message in clean),
+        system=clean[0]["content"] if clean[0]["role"] == "system" else None,
+        key=turn_key(clean, users[-1]),
+        earlier={index: turn_key(clean, index) for index in users[:-1]},
+    )
 
 
 class Turn:

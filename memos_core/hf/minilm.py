@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +23,12 @@ MAX_CHARACTERS = MAX_TOKENS * 24  # far more text than 256 tokens ever cover in 
 BATCH = 32
 
 
+class _Encoder(BertModel):  # type: ignore[misc]
+    """BERT without its pooler, whose weights are in the file and are not needed here."""
+
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"pooler\."]
+
+
 class MiniLM:
     """Callable: list of n texts -> float32 array [n, dimensions], rows of length one. Thread-safe."""
 
@@ -30,7 +36,7 @@ class MiniLM:
         """`path`: a BERT model directory or hub id; None: the packaged MiniLM. Raises MissingExtra when that is absent."""
         source = str(path if path is not None else default_embedder())
         self._tokenizer: Any = AutoTokenizer.from_pretrained(source)
-        self._model: Any = BertModel.from_pretrained(source, add_pooling_layer=False, dtype=torch.float32, use_safetensors=True).eval()
+        self._model: Any = _Encoder.from_pretrained(source, add_pooling_layer=False, dtype=torch.float32, use_safetensors=True).eval()
         self._lock = threading.Lock()
         self.name = "all-MiniLM-L6-v2" if path is None else Path(source).name
         self.dimensions = int(self._model.config.hidden_size)

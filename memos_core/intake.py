@@ -1,0 +1,89 @@
+"""From checked input to what is written: the cubes of a call, what identifies each message, what the indexes hold of it. Pure."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from memos_core.analyse import terms, words
+from memos_core.changes import Searchable
+from memos_core.cube import (
+    Access,
+    Actor,
+    Governance,
+    Identifiers,
+    MemCube,
+    Origin,
+    Plaintext,
+    Scope,
+    SemanticType,
+    dumps,
+    new_id,
+)
+from memos_core.parse import Noted
+from memos_core.recall import embedded_text
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What the cubes of one call have in common."""
+
+    scope: Scope
+    actor: Actor
+    session: str | None
+    path: tuple[str, ...] = ()
+    ttl: timedelta | None = None
+    priority: float = 0.0
+    access: Access = Access()  # noqa: RUF009  frozen
+    semantic_type: SemanticType = SemanticType.FACT
+    origin: Origin = Origin.USER_INPUT
+
+    def cube(self, item: Noted, said_at: datetime | None, clock: datetime) -> MemCube:
+        """A new cube of one message; said_at: when, for a message that does not say."""
+        at = item.at or said_at or clock
+        return MemCube(
+            id=new_id(),
+            version=1,
+            payload=Plaintext(text=item.text),
+            identifiers=Identifiers(
+                created_at=clock,
+                updated_at=clock,
+                occurred_at=at,
+                origin=self.origin,
+                semantic_type=self.semantic_type,
+                path=self.path,
+                session=self.session,
+                role=item.role,
+                speaker=item.speaker or (item.role.capitalize() if item.role in ("user", "assistant") else None),
+                sources=(item.source,) if item.source is not None else (),
+            ),
+            governance=Governance(
+                scope=self.scope,
+                owner=self.actor,
+                access=self.access,
+                expires_at=at + self.ttl if self.ttl is not None else None,
+                priority=self.priority,
+            ),
+        )
+
+
+def identity(secret: bytes, template: Template, item: Noted, said_at: datetime | None, turn: str | None = None) -> bytes:
+    """Keyed digest of what makes two messages the same message. Keyed, and erased with the cube, so that it cannot be guessed from."""
+    at = item.at or said_at
+    if item.source is not None:
+        what: Sequence[object] = ["id", item.source, item.text]
+    elif turn is not None:
+        what = ["turn", turn, item.role or ""]
+    else:
+        what = ["said", item.role or "", item.speaker or "", at.isoformat() if at else "", *template.path, item.text]
+    return hmac.digest(secret, dumps([*template.scope, "", template.session or "", *what]).encode(), "sha256")
+
+
+def searchable(text: str, speaker: str | None, vector: np.ndarray) -> Searchable:
+    """What the indexes hold of a plaintext. vector: float [d], of `embedded_text(text, speaker)`."""
+    found = words(embedded_text(text, speaker))
+    return Searchable(np.asarray(vector, dtype="<f4"), terms(found), " ".join(found))
