@@ -31,7 +31,7 @@ FIRST = {
     "lunch": ["Which medicine must I never get?", "Who is the vet of my cats?"],
     "evening": ["Do I eat pork?", "When do we fly to Lisbon?"],
 }
-SECOND = ["What are my cats called?", "Which medicine must I never get?", "When do we fly to Lisbon?"]
+SECOND = ["What are my cats called?", "Who is the vet of my cats?", "When is Adaeze's birthday?"]
 console = Console(width=118)
 
 

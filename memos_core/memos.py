@@ -232,14 +232,17 @@ class MemOS:
         found = self.recall(query, scope=place, k=3 * k + len(seen.said), now=clock, actor=who).hits
         recall = Recall(query, for_prompt([hit for hit in found if hit.text not in seen.said], k))
         with self._view() as view:
-            placements = view.placements(place, name, clock)
+            placements = view.placements(place, name)
             kept = kept_heads(view, clock, place) if rules(who, place) else []
         plan = make_plan(
             system=seen.system,
             turn_index=seen.index,
             candidates=[(hit.cube, ", ".join(map(str, hit.reasons))) for hit in recall.hits],
             head=ready_head(kept, self._engine, seen.system, place, self._store.blobs.path),
-            placed={index: placements[key] for index, key in seen.earlier.items() if key in placements},
+            placed={
+                index: [then for then, head in placements.get(key, ()) if may(head, who, "read") and recallable(head, clock)]
+                for index, key in seen.earlier.items()
+            },
             said=seen.said,
             token_budget=token_budget,
             count=self._count,
@@ -262,7 +265,7 @@ class MemOS:
         noted = notes([message for message in said if message["content"].strip()])
         digests = [identity(self._store.secret, template, item, None, turn.key) for item in noted]
         adds = self._adds(template, noted, digests, None, clock)
-        used = tuple((item.id, item.form) for item in (*turn.plan.inject, *turn.plan.reuse))
+        used = tuple((item.id, item.form) for item in (*turn.plan.inject, *turn.plan.reuse) if item.recalled)
         take = Take(turn.scope, turn.session, turn.key, clock, seen.system, tuple(adds), used, turn.plan.placed)
         (outcome,) = self._store.commit([take])
         return [_remembered(each) for each in outcome.each]
@@ -448,7 +451,7 @@ class MemOS:
         return self._engine is not None and "activation" in self._engine.capabilities
 
     def _count(self, text: str) -> int:
-        return int(self._engine.count(text)) if self._reuses() else (len(text.encode()) + 3) // 4
+        return int(self._engine.count(text)) if hasattr(self._engine, "count") else (len(text.encode()) + 3) // 4
 
 
 def _remembered(outcome: Outcome) -> Remembered:

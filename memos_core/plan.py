@@ -33,7 +33,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """One memory on its way to the model, or left out, and why."""
+    """One memory on its way to the model, or left out, and why. recalled: recall brought it up for this turn, which counts as a use."""
 
     id: CubeId
     version: int
@@ -41,6 +41,7 @@ class Used:
     text: str
     tokens: int
     reason: str
+    recalled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,8 @@ class Plan:
 
     head: text that goes behind the caller's system text, "" for none. shared_system: the system text before it, which is
     public and whose KV may be shared between scopes; None when the prompt has no system message. insertions: recalled
-    text by message index, this turn's and earlier turns'. inject / reuse: memories recalled for this turn that the prompt
-    holds, by form, whether placed now or standing there already. left_out: recalled, not in the prompt. placed: id and
+    text by message index, this turn's and earlier turns'. inject / reuse: by form, the memories of the head and
+    those recalled for this turn, whether placed now or standing there already. left_out: recalled, not in the prompt. placed: id and
     version of what stands right before this turn's user message. tokens: of all memory in the prompt.
     """
 
@@ -160,7 +161,7 @@ def make_plan(
     why: list[str] = []
     insertions = [Insertion(index, block([line(cube) for cube in cubes])) for index, cubes in sorted(placed.items()) if cubes]
     spent = sum(count(insertion.text) for insertion in insertions)
-    standing = {cube.id for cubes in placed.values() for cube in cubes}
+    standing = {(cube.id, cube.version) for cubes in placed.values() for cube in cubes}
     if insertions:
         why.append(f"{len(standing)} memories stay where earlier turns placed them ({spent} tokens)")
     head_ids: dict[CubeId, MemCube] = {}
@@ -173,37 +174,45 @@ def make_plan(
         else:
             why.append(f"head of {size} tokens left out: only {token_budget - spent} of {token_budget} tokens are free")
     inject: list[Used] = []
-    reuse: list[Used] = []
+    of_head: list[Used] = []
+    form: Form = "reuse" if head is not None and head.reusable else "inject"
     left_out: list[Used] = []
     fresh: list[Used] = []
+    taken = 0  # tokens of the block that holds the fresh ones
     said_at = {cube.id: (cube.identifiers.occurred_at, cube.id) for cube, _ in candidates}
     for cube, reason in candidates:
         item = line(cube)
         used = Used(cube.id, cube.version, "inject", item, 0, reason)
         if cube.id in head_ids:
-            form: Form = "reuse" if head is not None and head.reusable else "inject"
-            (reuse if form == "reuse" else inject).append(replace(used, form=form, reason=f"{reason}; stands in the head"))
-        elif cube.id in standing:
+            of_head.append(replace(used, form=form, reason=f"{reason}; stands in the head"))
+        elif (cube.id, cube.version) in standing:
             inject.append(replace(used, reason=f"{reason}; stands in this conversation already"))
         elif isinstance(cube.payload, Plaintext) and cube.payload.text in said:
             left_out.append(replace(used, reason=f"{reason}; the conversation says it"))
         else:
-            size = count(item) + 1
+            tried = sorted([*fresh, used], key=lambda each: said_at[each.id])  # oldest first: what holds now stands nearest to the question
+            size = count(block([each.text for each in tried]))
             if spent + size > token_budget:
-                left_out.append(replace(used, tokens=size, reason=f"{reason}; {size} tokens do not fit, {token_budget - spent} are free"))
+                free = token_budget - spent - taken
+                left_out.append(replace(used, tokens=size - taken, reason=f"{reason}; {size - taken} tokens do not fit, {free} are free"))
                 continue
-            spent += size
-            fresh.append(replace(used, tokens=size))
+            fresh = [replace(each, tokens=size - taken) if each is used else each for each in tried]
+            taken = size
+    of_head.extend(
+        Used(cube.id, cube.version, form, line(cube), 0, "stands in the head; not recalled for this message", recalled=False)
+        for cube in head_ids.values()
+        if cube.id not in said_at
+    )
+    spent += taken
     if fresh:
-        fresh.sort(key=lambda used: said_at[used.id])  # oldest first: what holds now stands nearest to the question
         insertions.append(Insertion(turn_index, block([used.text for used in fresh])))
     shared = system if system is not None else (DEFAULT_SYSTEM if text else None)
     return Plan(
         head=text,
         shared_system=shared,
         insertions=tuple(insertions),
-        inject=(*inject, *fresh),
-        reuse=tuple(reuse),
+        inject=(*(of_head if form == "inject" else ()), *inject, *fresh),
+        reuse=tuple(of_head) if form == "reuse" else (),
         left_out=tuple(left_out),
         placed=tuple((used.id, used.version) for used in fresh),
         tokens=spent,

@@ -21,15 +21,15 @@ class Thresholds:
     """When memory moves. Hysteresis: a memory enters the head at `enter_heat` and stays down to `stay_heat`.
 
     enter_heat, stay_heat: decayed number of recalls. least_sessions: distinct sessions it was recalled in before it may enter.
-    settle_seconds: how long its text must have stood unchanged. head_tokens: tokens of one scope's head.
-    activation_bytes: bytes of KV files of the whole directory.
+    settle_seconds: how long its text must have stood unchanged. head_tokens: tokens of one scope's head; keep it below the
+    token budget of a turn, which has to hold it. activation_bytes: bytes of KV files of the whole directory.
     """
 
     enter_heat: float = 1.8
     stay_heat: float = 0.9
     least_sessions: int = 1
     settle_seconds: float = 3600.0
-    head_tokens: int = 1024
+    head_tokens: int = 256
     activation_bytes: int = 2 << 30
 
 
@@ -53,13 +53,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A KV file as the policy sees it. value: heat of the memories in it; valid: false when its sources have changed."""
+    """KV as the policy sees it, kept or wanted. value: heat of the memories in it; problem: why it must not be used, if so."""
 
-    cube: MemCube
+    id: CubeId
     bytes: int
     value: float
-    valid: bool
-    why_invalid: str = ""
+    problem: str | None = None
 
 
 def stable(cube: MemCube, thresholds: Thresholds, now: datetime) -> bool:
@@ -75,9 +74,9 @@ def admission_key(candidate: Candidate) -> tuple[float, float, str]:
     return (-(usage.heat * (1 + priority)) / max(candidate.tokens, 1), -usage.heat, candidate.cube.id)
 
 
-def eviction_key(held: Held) -> tuple[float, str]:
-    """First to go first: least heat per byte."""
-    return (held.value / max(held.bytes, 1), held.cube.id)
+def retention_key(held: Held) -> tuple[float, str]:
+    """First to stay first: most heat per byte; id decides ties."""
+    return (-held.value / max(held.bytes, 1), held.id)
 
 
 def choose_head(candidates: Sequence[Candidate], thresholds: Thresholds, now: datetime) -> list[Candidate]:
@@ -97,36 +96,51 @@ def choose_head(candidates: Sequence[Candidate], thresholds: Thresholds, now: da
 
 
 def decide_head(candidates: Sequence[Candidate], current: frozenset[CubeId] | None, thresholds: Thresholds, now: datetime) -> Move | None:
-    """Prefill a scope's head when the memories that deserve it are not the ones it holds. current: None when there is no head."""
+    """Prefill a scope's head when the memories that deserve it are not the ones it holds; drop it when none does.
+
+    current: the memories it holds, None when there is no head.
+    """
     chosen = choose_head(candidates, thresholds, now)
     wanted = frozenset(candidate.cube.id for candidate in chosen)
+    if not wanted and current:
+        return Move(
+            "drop", tuple(sorted(current)), f"none of the {len(current)} memories in the head is hot any more: {_uses(candidates, current)}"
+        )
     if not wanted or wanted == current:
         return None
-    counts = ", ".join(
-        f"{c.cube.id} {c.cube.usage.recalls} recalls in {c.cube.usage.sessions} sessions, heat {c.cube.usage.heat:.2f}" for c in chosen
-    )
     came, went = len(wanted - (current or frozenset())), len((current or frozenset()) - wanted)
-    reason = f"{len(wanted)} memories are hot (heat ≥ {thresholds.enter_heat:g}) and settled, {came} new, {went} gone: {counts}"
+    reason = (
+        f"{len(wanted)} memories are hot (heat ≥ {thresholds.enter_heat:g}) and settled, {came} new, {went} gone: {_uses(chosen, wanted)}"
+    )
     return Move("prefill", tuple(sorted(wanted)), reason)
 
 
+def _uses(candidates: Sequence[Candidate], ids: frozenset[CubeId]) -> str:
+    """The use counts that a decision rests on."""
+    found = [(candidate.cube.id, candidate.cube.usage) for candidate in candidates if candidate.cube.id in ids]
+    return ", ".join(f"{id} {usage.recalls} recalls in {usage.sessions} sessions, heat {usage.heat:.2f}" for id, usage in found)
+
+
 def decide_drops(held: Sequence[Held], thresholds: Thresholds) -> list[Move]:
-    """Drop KV that no longer says what its sources say, then the least valuable until the rest fits the byte budget."""
-    moves = [Move("drop", (item.cube.id,), item.why_invalid) for item in held if not item.valid]
-    kept = sorted((item for item in held if item.valid), key=eviction_key)
-    total = sum(item.bytes for item in kept)
-    for item in kept:
-        if total <= thresholds.activation_bytes:
-            break
-        moves.append(
-            Move(
-                "drop",
-                (item.cube.id,),
-                f"{total:,} bytes of KV exceed the budget of {thresholds.activation_bytes:,}; this one has the least heat per byte "
-                f"(heat {item.value:.2f}, {item.bytes:,} bytes)",
+    """Drop KV that no longer says what its sources say, and what does not fit the byte budget after KV of more heat per byte.
+
+    What was dropped would be dropped again beside what was kept: one pass decides for good.
+    """
+    moves, spent = [], 0
+    for item in sorted(held, key=retention_key):
+        if item.problem is not None:
+            moves.append(Move("drop", (item.id,), item.problem))
+        elif spent + item.bytes <= thresholds.activation_bytes:
+            spent += item.bytes
+        else:
+            moves.append(
+                Move(
+                    "drop",
+                    (item.id,),
+                    f"its {item.bytes:,} bytes of KV (heat {item.value:.2f}) do not fit the budget of {thresholds.activation_bytes:,} bytes, "
+                    f"of which {spent:,} go to KV of more heat per byte",
+                )
             )
-        )
-        total -= item.bytes
     return moves
 
 

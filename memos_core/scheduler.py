@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +19,7 @@ from memos_core.lifespan import check_transition
 from memos_core.plan import line
 from memos_core.policy import Candidate, Held, Move, Thresholds
 from memos_core.store import SQLiteStore
-from memos_core.transform import activation_cube, prefill
+from memos_core.transform import activation_cube, kv_bytes, prefill
 
 
 class Scheduler:
@@ -34,7 +35,7 @@ class Scheduler:
     def tick(self, now: datetime) -> list[Move]:
         """Expire, drop, prefill: what the policy decides at `now`, each move committed with its reason in the audit log."""
         with self._lock:
-            moves = self._expire(now) + self._drop(now) + self._prefill_heads(now)
+            moves = self._expire(now) + self._drop(now) + self._move_heads(now)
             moves += self._drop(now)  # a new head may have put the directory over its byte budget
             self._store.settle()
             self._store.collect_orphans(now)
@@ -52,8 +53,7 @@ class Scheduler:
     def _drop(self, now: datetime) -> list[Move]:
         with self._store.read() as view:
             kept = kept_heads(view, now)
-        held = [Held(head.cube, head.payload.bytes, _value(head), head.problem is None, head.problem or "") for head in kept]
-        moves = policy.decide_drops(held, self._thresholds)
+        moves = policy.decide_drops([_held(head) for head in kept], self._thresholds)
         for move in moves:
             self.drop([head for head in kept if head.cube.id in move.ids], now, move.reason)
         return moves
@@ -63,8 +63,8 @@ class Scheduler:
         self._archive([head.cube for head in heads], now, "drop", reason)
         self._store.settle()
         if self._able():
-            for head in heads:
-                self._engine.detach(head.payload.prefix_key)
+            for key in {head.payload.prefix_key for head in heads}:
+                self._engine.detach(key)
 
     def _archive(self, cubes: Sequence[MemCube], now: datetime, action: str, reason: str) -> None:
         changes: list[Change] = []
@@ -76,35 +76,53 @@ class Scheduler:
         if changes:
             self._store.commit(changes)
 
-    def _prefill_heads(self, now: datetime) -> list[Move]:
+    def _move_heads(self, now: datetime) -> list[Move]:
+        """Bring each scope's head up to its use, as far as the byte budget allows: decided for all scopes together."""
         if not self._able():
             return []
-        moves = []
         with self._store.read() as view:
-            scopes = view.used_scopes()
-        for scope in scopes:
-            with self._store.read() as view:
-                used, system = view.used_in(scope, now), view.last_system(scope)
-                mine = [head for head in kept_heads(view, now, scope) if self._is_for(head, system)]
+            kept = kept_heads(view, now)
+            scopes = [(scope, view.used_in(scope, now), view.last_system(scope)) for scope in view.used_scopes()]
+        moves, wanted = [], []
+        for scope, used, system in scopes:
+            mine = [head for head in kept if head.cube.governance.scope == scope and self._is_for(head, system)]
             current = mine[-1].source_ids if mine else None
             candidates = [Candidate(cube, self._count(line(cube)) + 1, current is not None and cube.id in current) for cube in used]
             move = policy.decide_head(candidates, current, self._thresholds, now)
-            if move is not None:
-                self.prefill([cube for cube in used if cube.id in move.ids], scope, system, now, move.reason, replaces=mine)
+            if move is not None and move.kind == "drop":
+                self.drop(mine, now, move.reason)
+                kept = [head for head in kept if head not in mine]
                 moves.append(move)
+            elif move is not None:
+                wanted.append(_Wanted(move, scope, system, tuple(cube for cube in used if cube.id in move.ids), mine))
+        for each in self._admitted(wanted, kept, now):
+            self.prefill(each.sources, each.scope, each.system, now, each.move.reason, replaces=each.replaces)
+            moves.append(each.move)
         return moves
+
+    def _admitted(self, wanted: Sequence[_Wanted], kept: Sequence[KeptHead], now: datetime) -> list[_Wanted]:
+        """The wanted heads that fit beside what stays. What one that does not fit would have replaced is dropped: it is out of date."""
+        leaving = {head.cube.id for each in wanted for head in each.replaces}
+        rivals = [_held(head) for head in kept if head.cube.id not in leaving]
+        new = {
+            f"~{position}": (each, kv_bytes(self._engine, each.sources, each.scope, each.system)) for position, each in enumerate(wanted)
+        }  # "~" sorts behind the id of any cube: what is there wins a tie
+        rivals += [Held(id, size, _worth(each.sources)) for id, (each, size) in new.items()]
+        refused = {id: move.reason for move in policy.decide_drops(rivals, self._thresholds) for id in move.ids if id in new}
+        for id, reason in refused.items():
+            self.drop(new[id][0].replaces, now, f"the memories that deserve the head have changed, and for the new head {reason}")
+        return [each for id, (each, _) in new.items() if id not in refused]
 
     def prefill(
         self, sources: Sequence[MemCube], scope: Scope, system: str | None, now: datetime, reason: str, replaces: Sequence[KeptHead] = ()
     ) -> MemCube:
         """Compute and keep the KV of a head; what it replaces is dropped after it is safely there. Raises EngineError."""
-        payload, data, _ = prefill(self._engine, sources, scope, system)
+        payload, data = prefill(self._engine, sources, scope, system)
         blob = self._store.blobs.put(data)
         cube = activation_cube(payload.model_copy(update={"blob": blob}), scope, now)
         parents: tuple[tuple[CubeId, int], ...] = tuple((source.id, source.version) for source in sources)
         self._store.commit([Add(cube, LOCAL_OWNER, parents=parents, relation="prefilled from", detail=reason)])
-        if replaces:
-            self.drop([head for head in replaces if head.payload.prefix_key != payload.prefix_key], now, f"replaced by {cube.id}")
+        self.drop(replaces, now, f"replaced by {cube.id}")
         return cube
 
     def _able(self) -> bool:
@@ -115,6 +133,21 @@ class Scheduler:
         return head.problem is None and fits
 
 
-def _value(head: KeptHead) -> float:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A head that a scope deserves, and what it would replace."""
+
+    move: Move
+    scope: Scope
+    system: str | None
+    sources: tuple[MemCube, ...]
+    replaces: Sequence[KeptHead]
+
+
+def _held(head: KeptHead) -> Held:
+    return Held(head.cube.id, head.payload.bytes, _worth(head.sources), head.problem)
+
+
+def _worth(sources: Sequence[MemCube]) -> float:
     """What a head is worth: the heat of the memories in it, weighted by their priority."""
-    return sum(cube.usage.heat * (1 + cube.governance.priority) for cube in head.sources)
+    return sum(cube.usage.heat * (1 + cube.governance.priority) for cube in sources)

@@ -232,16 +232,16 @@ class Snapshot:
         return [row[0] for row in self.db.execute("SELECT rowid FROM lexical WHERE lexical MATCH ? ORDER BY rowid", (query,))]
 
     # ------------------------------------------------------------------ turns
-    def placements(self, scope: Scope, session: str, now: datetime) -> dict[str, list[MemCube]]:
-        """Memories standing in a session's prompts by turn, each in the version that was placed."""
+    def placements(self, scope: Scope, session: str) -> dict[str, list[tuple[MemCube, MemCube]]]:
+        """Memories standing in a session's prompts by turn: each as the version that was placed, and as it is now."""
         rows = self.db.execute(
-            "SELECT p.turn, v.body FROM placements p JOIN scopes s USING (scope) JOIN versions v ON v.id = p.id AND v.version = p.version"
-            " WHERE s.key = ? AND p.session = ? AND v.body IS NOT NULL ORDER BY p.turn, p.position",
+            "SELECT p.turn, v.body, c.body FROM placements p JOIN scopes s ON s.scope = p.scope JOIN cubes c ON c.id = p.id"
+            " JOIN versions v ON v.id = p.id AND v.version = p.version WHERE s.key = ? AND p.session = ? ORDER BY p.turn, p.position",
             (scope_key(scope), session),
         )
-        found: dict[str, list[MemCube]] = {}
-        for turn, body in rows:
-            found.setdefault(turn, []).append(ledger.load(body))
+        found: dict[str, list[tuple[MemCube, MemCube]]] = {}
+        for turn, then, now in rows:
+            found.setdefault(turn, []).append((ledger.load(then), ledger.load(now)))
         return found
 
     def last_system(self, scope: Scope) -> str | None:

@@ -11,28 +11,37 @@ from typing import Any
 
 from memos_core.cube import LOCAL_OWNER, Activation, ActivationForm, Governance, Identifiers, MemCube, Origin, Scope, new_id
 from memos_core.heads import effective_system
-from memos_core.plan import Plan, head_text, render
+from memos_core.plan import Message, Plan, head_text, render
 
 
-def prefill(engine: Any, sources: Sequence[MemCube], scope: Scope, system: str | None) -> tuple[Activation, bytes, Any]:
-    """KV of the head made of `sources` behind `system`: the payload without its blob yet, the safetensors bytes, the segment.
+def kv_bytes(engine: Any, sources: Sequence[MemCube], scope: Scope, system: str | None) -> int:
+    """How many bytes `prefill` will make, without computing it. Raises EngineError when the model cannot keep KV."""
+    messages, plan = _head_prompt(sources, system)
+    return int(engine.prefill_bytes(messages, scope, plan=plan))
+
+
+def prefill(engine: Any, sources: Sequence[MemCube], scope: Scope, system: str | None) -> tuple[Activation, bytes]:
+    """KV of the head made of `sources` behind `system`: the payload without its blob yet, and the safetensors file's bytes.
 
     Raises EngineError when the model cannot keep KV.
     """
-    plan = Plan(head=head_text(sources), shared_system=effective_system(system))
-    messages = render([{"role": "system", "content": effective_system(system)}], plan)
+    messages, plan = _head_prompt(sources, system)
     segment = engine.prefill(messages, scope, plan=plan)
-    data = engine.save(segment)
     payload = Activation(
         form=ActivationForm.KV,
         blob="",
         prefix_key=segment.prefix_key,
         tokens=segment.tokens,
-        bytes=len(data),
+        bytes=segment.bytes,
         model=engine.identity.key,
         system=effective_system(system),
     )
-    return payload, data, segment
+    return payload, engine.save(segment)
+
+
+def _head_prompt(sources: Sequence[MemCube], system: str | None) -> tuple[Sequence[Message], Plan]:
+    plan = Plan(head=head_text(sources), shared_system=effective_system(system))
+    return render([{"role": "system", "content": effective_system(system)}], plan), plan
 
 
 def activation_cube(payload: Activation, scope: Scope, now: datetime) -> MemCube:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,6 @@ from memos_core.hf.reply import Reply, Stream, TextSoFar
 
 class HFEngine:
     """Owns one model and one tokenizer, which it never changes. Thread-safe: the model runs under one lock, one step at a time."""
-
-    capabilities = frozenset({"plaintext", "activation"})
 
     @classmethod
     def load(cls, name: str | Path | None = None, *, dtype: str = "float32", kv_bytes: int = 1 << 30) -> HFEngine:
@@ -58,6 +57,13 @@ class HFEngine:
         self._layout: tuple[object, Layout | str] = (None, "")  # (what it depends on, the layout or why there is none)
 
     # -- asking ----------------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def capabilities(self) -> frozenset[str]:
+        """The forms in which memory can reach this model: text always, KV when its cache can be kept."""
+        with self._lock:
+            kept = not isinstance(self._reusable(self._watch.identity(), 0), Refusal)
+        return frozenset({"plaintext", "activation"} if kept else {"plaintext"})
 
     @property
     def identity(self) -> Identity:
@@ -209,6 +215,15 @@ class HFEngine:
         with self._lock:
             self.kv.remember(made)
         return made
+
+    def prefill_bytes(self, messages: Sequence[Message], scope: Scope = None, *, plan: Any = None) -> int:
+        """How many bytes of KV `prefill` would make, without computing it. Raises EngineError when this model's KV cannot be reused."""
+        prompt = self._prompt(self._renderer.stable_prefix(messages), plan, scope)
+        with self._lock:
+            layout = self._reusable(prompt.identity, len(prompt.tokens))
+        if isinstance(layout, Refusal):
+            raise EngineError(f"this model's KV cannot be kept: {layout.reason}")
+        return layout.bytes_per_token * len(prompt.tokens)
 
     def save(self, segment: Segment) -> bytes:
         """The segment as a safetensors file. What is no longer in RAM is computed again. Raises IdentityMismatch when the

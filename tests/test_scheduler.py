@@ -1,0 +1,184 @@
+"""Memory moves by its use: tick on a real store and a tiny model, through the public contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from conftest import NOW, bag_of_words
+from tiny_models import tiny_model, tiny_tokenizer
+
+from memos_core import MemCube, MemOS, State, Thresholds
+from memos_core.hf import HFEngine
+
+ANA = ("clinic", "ana")
+FACTS = ["Ana is allergic to penicillin.", "Ana lives in Lisbon.", "Ana plays the cello."]
+SAID = NOW - timedelta(days=30)
+
+
+def engine() -> HFEngine:
+    return HFEngine(tiny_model("llama"), tiny_tokenizer())
+
+
+def open_with(path: Path, **fields: object) -> MemOS:
+    return MemOS.open(path, embedder=bag_of_words, engine=engine(), **fields)
+
+
+@pytest.fixture
+def memos(tmp_path: Path) -> Iterator[MemOS]:
+    with open_with(tmp_path / "test.memos") as opened:
+        opened.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        yield opened
+
+
+def ask(memos: MemOS, question: str, session: str, now: datetime = NOW) -> None:
+    turn = memos.begin([{"role": "user", "content": question}], scope=ANA, session=session, k=1, now=now)
+    turn.commit("Yes.", now=now)
+
+
+def test_nothing_is_prefilled_without_use(memos: MemOS) -> None:
+    assert memos.tick(NOW) == []
+    assert memos.stats()["counts"]["activation"] == 0
+
+
+def test_prefill_follows_use_and_says_so(memos: MemOS) -> None:
+    for session in ("one", "two"):
+        ask(memos, "allergic to penicillin", session)
+    (move,) = memos.tick(NOW)
+    (hot,) = move.ids
+    assert move.kind == "prefill" and memos.get(hot).payload.text == FACTS[0]
+    assert f"{hot} 2 recalls in 2 sessions, heat 2.00" in move.reason
+    assert any(entry.detail == move.reason for entry in memos.audit(ANA))
+
+    for session in ("three", "four", "five"):
+        ask(memos, "plays the cello", session)
+    (move,) = memos.tick(NOW)  # other uses, another decision
+    assert {memos.get(id).payload.text for id in move.ids} == {FACTS[0], FACTS[2]}
+    assert "3 recalls in 3 sessions" in move.reason and "2 recalls in 2 sessions" in move.reason
+    assert memos.stats()["counts"]["activation"] == 1  # the head before it was dropped
+
+
+def test_a_second_tick_at_the_same_time_does_nothing(memos: MemOS) -> None:
+    for session in ("one", "two"):
+        ask(memos, "allergic to penicillin", session)
+    assert memos.tick(NOW)
+    before = memos.stats()["counts"]
+    assert memos.tick(NOW) == [] and memos.stats()["counts"] == before
+
+
+def test_standing_memory_that_is_recalled_again_counts_once_per_turn(memos: MemOS) -> None:
+    talk = [{"role": "user", "content": "allergic to penicillin"}]
+    for reply in ("Yes.", "Still."):
+        turn = memos.begin(talk, scope=ANA, session="one", k=1, now=NOW)
+        turn.commit(reply, now=NOW)
+        turn.commit(reply, now=NOW)
+        talk = [*talk, {"role": "assistant", "content": reply}, {"role": "user", "content": "allergic to penicillin, really"}]
+    (used,) = [hit.cube for hit in memos.recall("penicillin", scope=ANA, now=NOW).hits if hit.cube.payload.text == FACTS[0]]
+    assert (used.usage.recalls, used.usage.sessions) == (2, 1)
+    assert turn.prompt[0]["content"].count(FACTS[0]) == 1 and FACTS[0] not in turn.prompt[-1]["content"]
+
+
+def test_the_next_process_reuses_the_kv_on_disk_in_its_first_turn(memos: MemOS, tmp_path: Path) -> None:
+    system = {"role": "system", "content": "You help."}
+    for session in ("one", "two"):
+        memos.begin([system, {"role": "user", "content": "allergic to penicillin"}], scope=ANA, session=session, k=1, now=NOW).commit("Ok.")
+    memos.tick(NOW)
+    memos.close()
+    with open_with(tmp_path / "test.memos") as again:
+        turn = again.begin([system, {"role": "user", "content": "penicillin?"}], scope=ANA, session="three", k=1, now=NOW)
+        assert FACTS[0] in turn.prompt[0]["content"] and turn.plan.reuse
+        model = again._engine
+        reply = model.generate(turn.prompt, turn.plan, turn.scope, 8)
+        assert reply.reused_tokens > model.count("You help." + FACTS[0]) and reply.exact
+        cold = model.generate(turn.prompt, turn.plan, turn.scope, 8, reuse=False)
+        assert cold.token_ids == reply.token_ids and cold.reused_tokens == 0
+
+
+def test_another_system_text_or_model_gets_the_sources_as_text(memos: MemOS, tmp_path: Path) -> None:
+    for session in ("one", "two"):
+        ask(memos, "allergic to penicillin", session)
+    memos.tick(NOW)
+    other = memos.begin([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hm"}], scope=ANA, session="x", now=NOW)
+    assert not other.plan.reuse and FACTS[0] in other.prompt[0]["content"]
+    assert "another model or system text" in other.plan.why[0]
+    memos.close()
+    with MemOS.open(tmp_path / "test.memos", embedder=bag_of_words) as plain:  # no engine at all
+        turn = plain.begin([{"role": "user", "content": "hm"}], scope=ANA, session="y", now=NOW)
+        assert not turn.plan.reuse and FACTS[0] in turn.prompt[0]["content"]
+
+
+def test_kv_goes_when_its_source_changes(memos: MemOS) -> None:
+    for session in ("one", "two"):
+        ask(memos, "allergic to penicillin", session)
+    (move,) = memos.tick(NOW)
+    memos.update(move.ids[0], text="Ana is not allergic to penicillin.", now=NOW)
+    turn = memos.begin([{"role": "user", "content": "penicillin?"}], scope=ANA, session="three", now=NOW)
+    assert not turn.plan.head  # at once, before any tick
+    (dropped,) = memos.tick(NOW)
+    assert dropped.kind == "drop" and "has changed from version 1 to 2" in dropped.reason
+    assert list((memos.path / "blobs").iterdir()) == []
+    later = NOW + timedelta(hours=2)  # the new text has settled
+    (again,) = memos.tick(later)
+    assert again.kind == "prefill" and again.ids == move.ids
+
+
+def test_kv_goes_when_it_is_cold(memos: MemOS) -> None:
+    for session in ("one", "two"):
+        ask(memos, "allergic to penicillin", session)
+    memos.tick(NOW)
+    assert memos.tick(NOW + timedelta(days=6)) == []
+    (move,) = memos.tick(NOW + timedelta(days=9))
+    assert move.kind == "drop" and "heat 0.8" in move.reason
+    assert list((memos.path / "blobs").iterdir()) == [] and memos.verify().ok
+
+
+def test_kv_stays_within_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "small.memos"
+    with open_with(path) as memos:
+        for person in ("ana", "ben", "cem"):
+            memos.remember(FACTS, scope=("clinic", person), occurred_at=SAID, now=SAID)
+        for person, times in (("ana", 2), ("ben", 4), ("cem", 3)):
+            for session in range(times):
+                turn = memos.begin(
+                    [{"role": "user", "content": "penicillin"}], scope=("clinic", person), session=str(session), k=1, now=NOW
+                )
+                turn.commit("Yes.", now=NOW)
+        assert [move.kind for move in memos.tick(NOW)] == ["prefill"] * 3
+        each = {cube.payload.bytes for cube in heads(memos)}
+        (size,) = each
+    with open_with(path, thresholds=Thresholds(activation_bytes=2 * size)) as memos:
+        (move,) = memos.tick(NOW)
+        assert move.kind == "drop" and "(heat 2.00) do not fit the budget" in move.reason
+        assert {cube.governance.scope[1] for cube in heads(memos)} == {"ben", "cem"}
+        assert len(list((path / "blobs").iterdir())) == 2
+        assert memos.tick(NOW) == [], "what does not fit is not made again"
+        for session in range(9):
+            ask(memos, "penicillin", f"more {session}")
+        assert [move.kind for move in memos.tick(NOW)] == ["prefill", "drop"]  # ana's is the hottest now
+        assert {cube.governance.scope[1] for cube in heads(memos)} == {"ana", "ben"} and memos.tick(NOW) == []
+
+
+def heads(memos: MemOS) -> list[MemCube]:
+    found = (memos.get(entry.id) for entry in memos.audit() if entry.detail.endswith(")") or "hot" in entry.detail)
+    return [cube for cube in found if cube.payload.kind == "activation" and cube.state is State.ACTIVE]
+
+
+def test_expired_memory_is_archived(memos: MemOS) -> None:
+    (short,) = memos.remember("Ana waits in room 4.", scope=ANA, ttl=timedelta(hours=1), occurred_at=NOW, now=NOW)
+    assert memos.tick(NOW) == []
+    (move,) = memos.tick(NOW + timedelta(hours=1))
+    assert move.kind == "expire" and move.ids == (short.id,)
+    assert memos.get(short.id).state is State.ARCHIVED
+
+
+def test_promote_and_demote(memos: MemOS) -> None:
+    ids = [hit.cube.id for hit in memos.recall("Ana", scope=ANA, now=NOW).hits]
+    (head,) = memos.promote(ids, to="activation", now=NOW)
+    assert head.payload.kind == "activation" and head.payload.tokens > 0
+    assert memos.begin([{"role": "user", "content": "Ana?"}], scope=ANA, now=NOW).plan.head.count("\n") == 3
+    (archived,) = memos.demote(head.id, now=NOW)
+    assert archived.state is State.ARCHIVED
+    assert not memos.begin([{"role": "user", "content": "Ana?"}], scope=ANA, now=NOW).plan.head
+    assert list((memos.path / "blobs").iterdir()) == [] and memos.verify().ok
