@@ -124,7 +124,11 @@ def rank(scored: Scored, now: float, k: int) -> list[Ranked]:
         Ranked(
             int(scored.rows[i]),
             float(total[i]),
-            tuple(Reason(name, float(values[i]), details[name](int(i))) for name, values in parts.items() if values[i] != 0.0),
+            tuple(
+                Reason(name, float(values[i]), details[name](int(i)))
+                for name, values in parts.items()
+                if values[i] != 0.0 or name == "meaning"
+            ),
         )
         for i in chosen
     ]

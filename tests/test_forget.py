@@ -1,0 +1,66 @@
+"""forget erases the content and everything derived from it; what stays cannot be guessed from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import NOW, bag_of_words
+from test_scheduler import ANA, FACTS, SAID, ask, open_with
+
+from memos_core import MemOS, NotFound
+
+
+def bytes_on_disk(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def test_forget_reaches_text_vector_places_uses_and_kv(tmp_path: Path) -> None:
+    path = tmp_path / "test.memos"
+    with open_with(path) as memos:
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        for session in ("one", "two"):
+            ask(memos, "allergic", session)
+        (move,) = memos.tick(NOW)
+        (fact,) = move.ids
+        memos.close()
+    assert FACTS[0].encode() in bytes_on_disk(path)
+    with open_with(path) as memos:
+        turn = memos.begin([{"role": "user", "content": "allergic?"}], scope=ANA, session="three", now=NOW)
+        model = memos._engine
+        assert model.generate(turn.prompt, turn.plan, turn.scope, 4).reused_tokens > model.count(turn.plan.head)
+        gone = memos.forget(fact)
+        assert gone[0] == fact and len(gone) == 2  # the fact and the KV made from it
+        assert list((path / "blobs").iterdir()) == []
+        assert FACTS[0] in turn.prompt[0]["content"]
+        public = model.count(turn.plan.shared_system) + 10  # with the template's own tokens
+        assert model.generate(turn.prompt, turn.plan, turn.scope, 4).reused_tokens <= public
+        model.forget_scope(ANA)  # the line above has just computed it again
+        assert FACTS[0] not in str(memos.begin([{"role": "user", "content": "allergic?"}], scope=ANA, session="one", now=NOW).prompt)
+        assert memos.tick(NOW) == []
+        for each in gone:
+            with pytest.raises(NotFound, match="has been forgotten"):
+                memos.get(each)
+        assert [entry.action for entry in memos.audit(id=fact)] == ["add", "forget"]
+        assert [version.cube for version in memos.history(fact)] == [None]
+        assert memos.verify().ok
+    left = bytes_on_disk(path)
+    for trace in (b"penicillin", b"penicillin".upper(), bag_of_words([FACTS[0]])[0].tobytes()[:32]):
+        assert trace not in left
+    with MemOS.open(path, embedder=bag_of_words) as memos:
+        assert {hit.text for hit in memos.recall("Ana", scope=ANA).hits} >= set(FACTS[1:])
+
+
+def test_forget_is_all_or_nothing(memos: MemOS) -> None:
+    done = memos.remember(FACTS, scope=ANA)
+    with pytest.raises(NotFound, match="ids come from remember"):
+        memos.forget([done[0].id, "nobody"])
+    assert memos.get(done[0].id).payload.text == FACTS[0]
+
+
+def test_a_forgotten_message_can_be_remembered_anew(memos: MemOS) -> None:
+    message = {"role": "user", "content": FACTS[0], "id": "m1"}
+    (first,) = memos.remember(message, scope=ANA)
+    memos.forget(first.id)
+    (again,) = memos.remember(message, scope=ANA)
+    assert again.outcome == "added" and again.id != first.id
