@@ -6,7 +6,7 @@ Source: MemOS §4.2, memory scheduling.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -45,9 +45,8 @@ class Scheduler:
         with self._store.read() as view:
             due = view.expired(now)
         moves = policy.decide_expiry(due, now)
-        by_id = {cube.id: cube for cube in due}
-        for move in moves:
-            self._archive([by_id[cube] for cube in move.ids], now, "expire", move.reason)
+        reasons = {id: move.reason for move in moves for id in move.ids}
+        self._archive([cube for cube in due if cube.id in reasons], now, "expire", reasons)
         return moves
 
     def _drop(self, now: datetime) -> list[Move]:
@@ -60,19 +59,19 @@ class Scheduler:
 
     def drop(self, heads: Sequence[KeptHead], now: datetime, reason: str) -> None:
         """Give up KV: the cube is archived, its file removed, its copy in RAM let go. The text it came from stays."""
-        self._archive([head.cube for head in heads], now, "drop", reason)
+        self._archive([head.cube for head in heads], now, "drop", {head.cube.id: reason for head in heads})
         self._store.settle()
         if self._able():
             for key in {head.payload.prefix_key for head in heads}:
                 self._engine.detach(key)
 
-    def _archive(self, cubes: Sequence[MemCube], now: datetime, action: str, reason: str) -> None:
+    def _archive(self, cubes: Sequence[MemCube], now: datetime, action: str, reasons: Mapping[CubeId, str]) -> None:
         changes: list[Change] = []
         for cube in cubes:
             check_transition(cube.state, State.ARCHIVED)
             identifiers = cube.identifiers.model_copy(update={"updated_at": now})
             archived = cube.model_copy(update={"state": State.ARCHIVED, "version": cube.version + 1, "identifiers": identifiers})
-            changes.append(Revise(archived, LOCAL_OWNER, action, detail=reason))
+            changes.append(Revise(archived, LOCAL_OWNER, action, detail=reasons[cube.id]))
         if changes:
             self._store.commit(changes)
 

@@ -1,6 +1,6 @@
 """All measurements: speed and time to first token always, memory quality on the evaluation sets that are there.
 
-    python tests/benchmarks/run.py [directory with evaluation sets]
+python tests/benchmarks/run.py [directory with evaluation sets]
 """
 
 from __future__ import annotations
