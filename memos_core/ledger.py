@@ -236,7 +236,7 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
         if blob is not None:
             _doom(db, blob)
         erased.append(cube)
-    db.execute("INSERT OR REPLACE INTO meta VALUES ('scrub', x'01')")
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('scrub', randomblob(16))")
     scopes = tuple(scope_of_key(key) for key in touched)
     return Outcome("erased", erased=tuple(erased), prefix_keys=tuple(prefix_keys), scopes_touched=scopes)
 

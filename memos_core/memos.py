@@ -260,7 +260,7 @@ class MemOS:
     def _take(self, turn: Turn, seen: Visible, reply: str, actor: Actor, clock: datetime) -> list[Remembered]:
         if not isinstance(reply, str):
             raise InvalidInput(f"the reply must be a str, got {type(reply).__name__}")
-        said: list[Message] = [seen.user, {"role": "assistant", "content": reply}]
+        said: list[Message] = [seen.user, {"role": "assistant", "content": strip_blocks(reply)}]
         template = Template(turn.scope, actor, turn.session)
         noted = notes([message for message in said if message["content"].strip()])
         digests = [identity(self._store.secret, template, item, None, turn.key) for item in noted]

@@ -88,6 +88,7 @@ class SQLiteStore:
         self.blobs = Blobs(self.path / "blobs")
         self.file_lock = filelock.FileLock(str(self.path / "lock"), timeout=BUSY_SECONDS)
         with self.file_lock, translated(self.place):  # one process at a time makes the schema and turns the WAL on
+            self._sweep()
             self._writer = self._connect()
             try:
                 schema.migrate(self._writer, self.place)
@@ -107,11 +108,17 @@ class SQLiteStore:
             self.path.mkdir(parents=True, exist_ok=True)
             probe = self.path / f".probe-{secrets.token_hex(4)}"
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as error:
             raise StoreUnusable(
                 f"{self.path} cannot be written ({error.strerror}). Check the rights of the directory, or pass another path"
             ) from error
+
+    def _sweep(self) -> None:
+        """Remove what a process that died has left half written; whoever writes such a file holds the directory's lock, or does not miss it."""
+        for name in (".probe-*", ".index.faiss.*"):
+            for path in self.path.glob(name):
+                path.unlink(missing_ok=True)
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.place, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256)
@@ -186,12 +193,16 @@ class SQLiteStore:
         """One writer's changes; when others share the transaction, its failure is undone and kept for it alone."""
         if alone:
             return [ledger.apply(self._writer, change) for change in pending.changes]
+        outcomes: list[Outcome] | None = None
         self._writer.execute("SAVEPOINT one")
         try:
-            outcomes = [ledger.apply(self._writer, change) for change in pending.changes]
-        except MemosError as error:
+            with translated(self.place):
+                outcomes = [ledger.apply(self._writer, change) for change in pending.changes]
+        except (StoreCorrupt, StoreUnusable):  # the store itself: everyone's failure
+            raise
+        except Exception as error:  # noqa: BLE001  whatever is wrong with one writer's changes is handed to that writer
             self._writer.execute("ROLLBACK TO one")
-            pending.error, outcomes = error, None
+            pending.error = error
         self._writer.execute("RELEASE one")
         return outcomes
 
@@ -207,24 +218,23 @@ class SQLiteStore:
         leave, and a truncating checkpoint removes the log that still held the content.
         """
         with self.read() as view:
-            doomed, due = view.doomed(), view.meta("scrub") is not None
-        if not doomed and not due:
+            doomed, scrub = view.doomed(), view.meta("scrub")
+        if not doomed and scrub is None:
             return True
         with self._write_lock, translated(self.place):
             if doomed:
                 self.blobs.remove(doomed)
                 self._writer.executemany("DELETE FROM doomed WHERE blob = ?", [(blob,) for blob in doomed])
-            if not due:
+            if scrub is None:
                 return True
             (self.path / "index.faiss").unlink(missing_ok=True)
             self._writer.execute("INSERT INTO lexical (lexical) VALUES ('optimize')")
-            self._writer.execute("DELETE FROM meta WHERE key = 'scrub'")
             for attempt in range(20):
                 busy = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-                if not busy:
+                if not busy:  # only now is it done, and only for the erasures that were there when it began
+                    self._writer.execute("DELETE FROM meta WHERE key = 'scrub' AND value = ?", (scrub,))
                     return True
                 time.sleep(0.01 * (attempt + 1))
-            self._writer.execute("INSERT OR REPLACE INTO meta VALUES ('scrub', x'01')")
             return False
 
     def collect_orphans(self, now: datetime, grace_seconds: float = 3600.0) -> int:

@@ -1,0 +1,336 @@
+"""Kills a process at every single step of every kind of write, and looks closely at what is left.
+
+    python crash_steps.py <folder>
+
+A step is: a writing SQL statement on the store's own connection, each half of every file that is written, and an fsync, rename, unlink or
+mkdir. Each operation starts from a copy of the directory that the ones before it left, in a fork of this process, and dies at its
+first step, then at its second, and so on. Prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import builtins
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import sys
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from memos_core import Activation, MemCube, MemOS, NotFound, blobs, store
+from memos_core.changes import Add
+from memos_core.cube import LOCAL_OWNER, ActivationForm
+from memos_core.transform import activation_cube
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+LATER = NOW + timedelta(days=31)
+ANA, BEN = ("clinic", "ana"), ("clinic", "ben")
+READS = re.compile(r"\s*(--|SELECT|PRAGMA (?!wal_checkpoint))")
+KNOWN_FILES = {"memos.db", "memos.db-wal", "memos.db-shm", "index.faiss", "lock", "blobs"}
+store.LOG_BYTES = 1 << 16  # a short log: the many openings are quicker
+
+
+def embed(texts: list[str]) -> np.ndarray:
+    return np.stack([np.random.default_rng(crc32(text.encode())).standard_normal(16) for text in texts])
+
+
+def opened(folder: Path) -> MemOS:
+    return MemOS.open(folder, embedder=embed)
+
+
+def said(source: str, text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text, "id": source, "timestamp": NOW}
+
+
+def find(memos: MemOS, source: str) -> MemCube:
+    with memos._store.read() as view:
+        ids = [row[0] for row in view.db.execute("SELECT id FROM cubes WHERE kind = 'plaintext'")]
+        return next(cube for cube in view.heads(ids, NOW).values() if source in cube.identifiers.sources)
+
+
+def add_activation(memos: MemOS) -> None:
+    """KV derived from the first fact, as the scheduler adds it."""
+    source = find(memos, "one")
+    blob = memos._store.blobs.put(b"keys and values of zanzibarine" * 99)
+    payload = Activation(form=ActivationForm.KV, blob=blob, prefix_key="p", tokens=1, bytes=1, model="m")
+    parents = ((source.id, source.version),)
+    memos._store.commit([Add(activation_cube(payload, ANA, NOW), LOCAL_OWNER, parents=parents, relation="prefilled from")])
+
+
+LIST = [said("two", "Ana lives in Lisbon."), said("three", "Quixotrope is for Ana."), said("four", "Ana plays the cello.")]
+OPERATIONS: dict[str, Callable[[MemOS], Any]] = {
+    "open": lambda memos: None,
+    "remember": lambda memos: memos.remember(said("one", "Ana likes zanzibarine."), scope=ANA, session="s", now=NOW),
+    "remember a list": lambda memos: memos.remember(
+        LIST, scope=ANA, session="s", path="life/home", ttl=timedelta(days=30), read=["doctor"], now=NOW
+    ),
+    "a turn": lambda memos: memos.begin([said("five", "What does Ana like?")], scope=ANA, session="t", now=NOW).commit("Much.", now=NOW),
+    "update": lambda memos: memos.update(find(memos, "one").id, text="Ana loves zanzibarine.", priority=0.5, now=NOW),
+    "an activation": add_activation,
+    "rollback": lambda memos: memos.rollback(find(memos, "one").id, 1, now=NOW),
+    "another scope": lambda memos: memos.remember(said("six", "Ben has a dog."), scope=BEN, now=NOW),
+    "remember and close": lambda memos: (memos.remember(said("seven", "Ben has a cat."), scope=BEN, now=NOW), memos.close()),
+    "forget one of a list": lambda memos: memos.forget(find(memos, "three").id, now=NOW),
+    "forget with all that came of it": lambda memos: memos.forget(find(memos, "one").id, now=NOW),
+    "expire": lambda memos: memos.tick(LATER),
+}
+NAMES = list(OPERATIONS)
+FORGOTTEN = {
+    "forget one of a list": ("quixotrope", ["User: Quixotrope is for Ana."]),
+    "forget with all that came of it": ("zanzibarine", ["User: Ana likes zanzibarine.", "User: Ana loves zanzibarine."]),
+}
+
+
+# ---------------------------------------------------------------------- a life and its steps
+
+
+def call_at_steps(memos: MemOS | None, step: Callable[[], None]) -> None:
+    """From here on, call `step` before and after everything that this process does to the directory."""
+
+    def trace(statement: str) -> None:
+        if not READS.match(statement):
+            step()
+
+    if memos is not None:
+        memos._store._writer.set_trace_callback(trace)
+    else:
+        connect = sqlite3.connect
+
+        def traced(*arguments: Any, **options: Any) -> sqlite3.Connection:
+            db = connect(*arguments, **options)
+            db.set_trace_callback(trace)
+            return db
+
+        sqlite3.connect = traced
+    for name in ("fsync", "replace", "unlink", "mkdir"):
+        setattr(os, name, _between(getattr(os, name), step))
+
+    class Torn(io.FileIO):
+        """A file that is written in two halves."""
+
+        def write(self, data: Any) -> int:
+            halves = memoryview(data)[: len(data) // 2], memoryview(data)[len(data) // 2 :]
+            step()
+            written = super().write(halves[0])
+            step()
+            return int(written or 0) + int(super().write(halves[1]) or 0)
+
+    def torn_open(path: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        return io.BufferedWriter(Torn(path, mode)) if mode == "wb" else builtins.open(path, mode, *arguments, **options)
+
+    blobs.open = torn_open  # type: ignore[attr-defined]
+
+
+def _between(act: Callable[..., Any], step: Callable[[], None]) -> Callable[..., Any]:
+    def around(*arguments: Any, **options: Any) -> Any:
+        step()
+        result = act(*arguments, **options)
+        step()
+        return result
+
+    return around
+
+
+def live(folder: Path, name: str, die_at: int | None) -> tuple[bool, int | None]:
+    """One operation in a fork: (whether it said that it was done, the steps it made; None when it was killed)."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        made = 0
+
+        def step() -> None:
+            nonlocal made
+            made += 1
+            if made == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            if name == "open":
+                call_at_steps(None, step)
+                memos = opened(folder)
+            else:
+                memos = opened(folder)
+                call_at_steps(memos, step)
+            OPERATIONS[name](memos)
+            os.write(writing, b"done")
+            step()  # dies right after it has said so, if nowhere else
+            os.write(writing, made.to_bytes(4, "big"))
+            os._exit(0)
+        except BaseException:  # noqa: BLE001  nothing may come out of a fork but its end
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    os.close(writing)
+    _, status = os.waitpid(child, 0)
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        raise RuntimeError(f"{name} failed by itself before step {die_at}")
+    with os.fdopen(reading, "rb") as pipe:
+        told = pipe.read()
+    return told[:4] == b"done", int.from_bytes(told[4:], "big") if told[4:] else None
+
+
+# ---------------------------------------------------------------------- what is there
+
+
+def portrait(folder: Path) -> Any:
+    """Everything in a directory that is the same in every run; ids by the order in which they came to be."""
+    db = sqlite3.connect(folder / "memos.db")
+    every = [row[0] for row in db.execute("SELECT DISTINCT id FROM audit WHERE id IS NOT NULL ORDER BY seq")]
+    number = {id: f"#{place}" for place, id in enumerate(dict.fromkeys(every))}
+
+    def table(query: str) -> list[list[Any]]:
+        return [[number.get(value, value) if isinstance(value, str) else value for value in row] for row in db.execute(query)]
+
+    bodies = [json.loads(row[0]) for row in db.execute("SELECT body FROM cubes ORDER BY row")]
+    for body in bodies:
+        body["id"] = number[body["id"]]
+        for group in body["identifiers"], body["governance"]:
+            group.pop("created_at", None)
+    found = {
+        "heads": bodies,
+        "columns": table(
+            "SELECT row, id, scope, seq, version, state, kind, session, role, occurred_at, expires_at, blob FROM cubes ORDER BY row"
+        ),
+        "versions": sorted(table("SELECT id, version, action, body IS NULL FROM versions")),
+        "audit": table("SELECT seq, scope, position, actor, action, id, version, detail FROM audit ORDER BY seq"),
+        "tombstones": sorted(table("SELECT id, row, seq, reason FROM tombstones")),
+        "searchable": table("SELECT v.row, v.seq, l.terms FROM vectors v JOIN lexical l ON l.rowid = v.row ORDER BY v.row"),
+        "sizes": table("SELECT (SELECT count(*) FROM vectors), (SELECT count(*) FROM lexical), (SELECT count(*) FROM meta)"),
+        "lineage": sorted(table("SELECT child, parent, relation, parent_version FROM lineage")),
+        "turns": table("SELECT scope, session, key FROM turns ORDER BY 1, 2, 3"),
+        "placements": sorted(table("SELECT scope, session, turn, position, id, version FROM placements")),
+        "uses": sorted(table("SELECT e.id, e.session, e.turn, e.form, u.recalls FROM usage_events e LEFT JOIN usage u USING (id)")),
+        "grants": table("SELECT * FROM grants ORDER BY 1, 2, 3"),
+        "doomed": table("SELECT * FROM doomed"),
+    }
+    db.close()
+    return json.loads(json.dumps(found))
+
+
+def texts(folder: Path) -> Any:
+    """What remains to be known after all is said and done, however often it was said."""
+    return sorted([head["payload"].get("text", "KV"), head["state"]] for head in portrait(folder)["heads"])
+
+
+def traces(folder: Path, names: list[str]) -> list[str]:
+    """Where something of what was forgotten by these operations can still be read."""
+    found = []
+    for word, embedded in (FORGOTTEN[name] for name in names if name in FORGOTTEN):
+        vectors = embed(embedded).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            data = file.read_bytes().lower()
+            if word.encode() in data:
+                found.append(f"{word} is still in {file.name}")
+            if any(vector.tobytes()[:24].lower() in data for vector in vectors):
+                found.append(f"a vector of {word} is still in {file.name}")
+    return found
+
+
+def hits(memos: MemOS) -> list[tuple[str, str, float]]:
+    scopes = [(ANA, ANA), (("clinic",), ("clinic",)), (ANA, ("doctor",))]
+    recalls = [memos.recall("What does Ana like?", scope=scope, actor=actor, k=50, now=NOW) for scope, actor in scopes]
+    return [(hit.cube.id, hit.text, round(hit.score, 5)) for recall in recalls for hit in recall.hits]
+
+
+def inspect(folder: Path, place: int, acknowledged: bool, states: list[Any], final: Any) -> list[str]:
+    """What is wrong with a directory whose writer died in the operation at `place`."""
+    with opened(folder) as memos:
+        problems = list(memos.verify().problems)
+        now = portrait(folder)
+        reached = [number for number in (place, place - 1) if number >= 0 and states[number] == now]
+        if place == 0:
+            reached = [0] if now == states[0] else []  # opening again finishes what opening began
+        if not reached:
+            return [*problems, f"neither what was before nor what is after: {_difference(now, states[place])}"]
+        if acknowledged and place not in reached:
+            problems.append("it was said to be done, and it is not")
+        gone = NAMES[: reached[0] + 1]
+        problems += [f"while open, {trace}" for trace in traces(folder, gone)]
+        before = hits(memos)
+        memos._index.reset()
+        if hits(memos) != before:
+            problems.append("a rebuilt index finds something else")
+        problems += _tombstones(memos)
+    problems += [f"after closing, {trace}" for trace in traces(folder, gone)]
+    left = {path.name for path in folder.iterdir()} - KNOWN_FILES
+    kept = {path.name for path in (folder / "blobs").iterdir() if not path.name.startswith(".")}
+    if left:
+        problems.append(f"litter: {sorted(left)}")
+    if NAMES[place] != "an activation" and kept != {row[-1] for row in now["columns"] if row[-1]}:
+        problems.append(f"blobs: {sorted(kept)}")
+    with opened(folder) as memos:
+        for name in NAMES:
+            if "close" not in name:
+                OPERATIONS[name](memos)
+        memos.remember(said("seven", "Ben has a cat."), scope=BEN, now=NOW)
+        problems += memos.verify().problems
+        memos._store.collect_orphans(datetime.now(UTC), grace_seconds=-1)
+    problems += [f"all over again, {trace}" for trace in traces(folder, NAMES)]
+    if texts(folder) != final:
+        problems.append(f"all over again, it ends in {texts(folder)}")
+    return problems
+
+
+def _tombstones(memos: MemOS) -> list[str]:
+    with memos._store.read() as view:
+        gone = [row[0] for row in view.db.execute("SELECT id FROM tombstones")]
+    problems = []
+    for id in gone:
+        try:
+            problems.append(f"{memos.get(id).id} was forgotten and is there")
+        except NotFound:
+            problems += [f"version {entry.version} of {id} still has content" for entry in memos.history(id) if entry.cube is not None]
+    return problems
+
+
+def _difference(now: Any, wanted: Any) -> Any:
+    return {part: [now[part], wanted[part]] for part in now if now[part] != wanted[part]}
+
+
+def main() -> None:
+    root = Path(sys.argv[1])
+    root.mkdir(parents=True, exist_ok=True)
+    base, states, bases = root / "base", [], []
+    for place, name in enumerate(NAMES):  # an uninterrupted run, with a copy of the directory before each operation
+        bases.append(root / f"before-{place}")
+        if base.exists():
+            shutil.copytree(base, bases[-1])
+        with opened(base) as memos:
+            OPERATIONS[name](memos)
+        states.append(portrait(base))
+    final = texts(base)
+    report: dict[str, Any] = {"kills": {}, "failures": []}
+    for place, name in enumerate(NAMES):
+        number, steps = 0, None
+        while steps is None:  # until it lives
+            number += 1
+            folder = root / f"{place}-{number}"
+            if bases[place].exists():
+                shutil.copytree(bases[place], folder)
+            acknowledged, steps = live(folder, name, number)
+            if number > 500:
+                raise RuntimeError(f"{name} makes more than 500 steps")
+            try:
+                problems = inspect(folder, place, acknowledged, states, final)
+            except Exception:  # noqa: BLE001  a directory that cannot be opened is a finding
+                problems = [traceback.format_exc()]
+            if problems:
+                report["failures"].append([name, number, acknowledged, problems])
+            shutil.rmtree(folder, ignore_errors=True)
+        report["kills"][name] = number - 1
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
