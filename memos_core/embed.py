@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from memos_core.errors import EmbedderMismatch, InvalidInput
+from memos_core.errors import EmbedderMismatch, InvalidInput, MissingExtra
 
 Embedder = Callable[[list[str]], Any]
 """n texts to anything numpy turns into float32 [n, d]; the same text always gives the same vector."""
@@ -25,8 +25,10 @@ CACHED_TEXTS = 4096
 
 def local_embedder() -> Embedder:
     """all-MiniLM-L6-v2 on this machine, loaded when first used. Raises MissingExtra when torch is not installed."""
-    from memos_core.hf.minilm import MiniLM
-
+    try:
+        from memos_core.hf.minilm import MiniLM
+    except ModuleNotFoundError as error:
+        raise MissingExtra("the local embedder", "hf") from error
     return MiniLM()
 
 

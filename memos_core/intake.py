@@ -83,7 +83,9 @@ def identity(secret: bytes, template: Template, item: Noted, said_at: datetime |
     return hmac.digest(secret, dumps([*template.scope, "", template.session or "", *what]).encode(), "sha256")
 
 
-def searchable(text: str, speaker: str | None, vector: np.ndarray) -> Searchable:
-    """What the indexes hold of a plaintext. vector: float [d], of `embedded_text(text, speaker)`."""
+def searchable(text: str, speaker: str | None, vector: np.ndarray | None) -> Searchable | None:
+    """What the indexes hold of a plaintext. vector: float [d], of `embedded_text(text, speaker)`; None for what is held already."""
+    if vector is None:
+        return None
     found = words(embedded_text(text, speaker))
     return Searchable(np.asarray(vector, dtype="<f4"), terms(found), " ".join(found))

@@ -134,6 +134,9 @@ def _add(db: sqlite3.Connection, change: Add) -> Outcome:
         known = db.execute("SELECT body FROM cubes WHERE identity = ?", (change.identity,)).fetchone()
         if known:
             return Outcome("merged", (load(known[0]),))
+    for parent, _ in change.parents:
+        if not db.execute("SELECT 1 FROM cubes WHERE id = ?", (parent,)).fetchone():
+            raise NotFound(f"cube {parent} has been erased meanwhile; nothing can be derived from it")
     scopes = scope_ids(db, cube.governance.scope)
     key = secrets.token_bytes(32)
     seq, body = _write_version(db, cube, scopes[-1], key, cube.identifiers.updated_at, change.actor, "add", change.detail)
@@ -146,8 +149,6 @@ def _add(db: sqlite3.Connection, change: Add) -> Outcome:
     if change.searchable is not None:
         _write_searchable(db, row, scopes, seq, change.searchable)
     for parent, version in change.parents:
-        if not db.execute("SELECT 1 FROM cubes WHERE id = ?", (parent,)).fetchone():
-            raise NotFound(f"cube {parent} has been erased meanwhile; nothing can be derived from it")
         db.execute("INSERT INTO lineage VALUES (?, ?, ?, ?)", (cube.id, parent, change.relation, version))
     if isinstance(cube.payload, Activation):
         db.execute("DELETE FROM doomed WHERE blob = ?", (cube.payload.blob,))

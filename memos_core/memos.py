@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from memos_core.absent import absent, not_yet
 from memos_core.access import may, may_enter, require, rules
 from memos_core.analyse import terms, words
 from memos_core.books import Verification
-from memos_core.changes import Add, Erase, Outcome, Revise, Take
+from memos_core.changes import Add, Erase, Revise, Take
 from memos_core.cube import LOCAL_OWNER, Actor, CubeId, MemCube, Origin, Plaintext, Scope, SemanticType, State, as_scope, as_text, as_time
 from memos_core.embed import CachedEmbedder, Embedder, check_identity, local_embedder
 from memos_core.errors import InvalidInput, NotAvailable, NotFound
@@ -100,7 +99,7 @@ class MemOS:
     def __enter__(self) -> MemOS:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def as_actor(self, actor: str | Sequence[str]) -> MemOS:
@@ -144,20 +143,19 @@ class MemOS:
         noted = [replace(item, text=as_text(strip_blocks(item.text))) for item in notes(what)]
         digests = [identity(self._store.secret, template, item, said_at) for item in noted]
         adds = self._adds(template, noted, digests, said_at, clock)
-        return [_remembered(outcome) for outcome in self._store.commit(adds)] if adds else []
+        return [Remembered.of(outcome) for outcome in self._store.commit(adds)] if adds else []
 
     def _adds(
         self, template: Template, noted: Sequence[Noted], digests: Sequence[bytes], said_at: datetime | None, clock: datetime
     ) -> list[Add]:
         with self._store.read() as view:
             known = view.known(digests)
-        fresh = [embedded_text(item.text, item.speaker) for item, digest in zip(noted, digests, strict=True) if digest not in known]
-        vectors = iter(self._embedder(fresh) if fresh else ())
-        adds = []
-        for item, digest in zip(noted, digests, strict=True):
-            found = None if digest in known else searchable(item.text, item.speaker, next(vectors))
-            adds.append(Add(template.cube(item, said_at, clock), template.actor, found, digest))
-        return adds
+        fresh = {digest: embedded_text(item.text, item.speaker) for item, digest in zip(noted, digests, strict=True) if digest not in known}
+        vectors = dict(zip(fresh, self._embedder(list(fresh.values())), strict=True)) if fresh else {}
+        return [
+            Add(template.cube(item, said_at, clock), template.actor, searchable(item.text, item.speaker, vectors.get(digest)), digest)
+            for item, digest in zip(noted, digests, strict=True)
+        ]
 
     # ------------------------------------------------------------------ recall
     def recall(
@@ -188,9 +186,8 @@ class MemOS:
         vector, wanted = self._embedder([query])[0], words(query)
         with self._index.lock, self._view() as view:  # nobody moves the index on while its rows are read
             authorised = view.authorised(place, who)
-            lexical = None
-            if len(self._index) > FULL_TEXT_FROM and not authorised.rows and rules(who, place):
-                lexical = view.lexical_rows(sorted(set(wanted)), place)
+            narrowed = len(self._index) > FULL_TEXT_FROM and not authorised.rows and rules(who, place)
+            lexical = view.lexical_rows(sorted(set(wanted)), place) if narrowed else None
             scored = self._index.search(vector, terms(wanted), authorised, clock.timestamp(), lexical)
             ranked = rank(scored, clock.timestamp(), k)
             cubes = view.heads_by_row([item.row for item in ranked], clock)
@@ -268,7 +265,7 @@ class MemOS:
         used = tuple((item.id, item.form) for item in (*turn.plan.inject, *turn.plan.reuse) if item.recalled)
         take = Take(turn.scope, turn.session, turn.key, clock, seen.system, tuple(adds), used, turn.plan.placed)
         (outcome,) = self._store.commit([take])
-        return [_remembered(each) for each in outcome.each]
+        return [Remembered.of(each) for each in outcome.each]
 
     def tick(self, now: datetime | None = None) -> list[Move]:
         """Let the scheduler move memory by its use: expire, prefill what is hot, drop what does not fit. Returns the moves with reasons.
@@ -387,9 +384,8 @@ class MemOS:
         wanted = [self._permitted(each, "write", who, clock) for each in ((ids,) if isinstance(ids, str) else ids)]
         with self._view() as view:
             heads = {head.cube.id: head for head in kept_heads(view, clock)}
-        for cube in wanted:
-            if cube.id not in heads:
-                raise InvalidInput(f"cube {cube.id} is not active activation memory; there is nothing to demote")
+        if others := [cube.id for cube in wanted if cube.id not in heads]:
+            raise InvalidInput(f"cube {others[0]} is not active activation memory; there is nothing to demote")
         self._scheduler.drop([heads[cube.id] for cube in wanted], clock, f"demoted by {'/'.join(who)}")
         return [self.get(cube.id, actor=who, now=clock) for cube in wanted]
 
@@ -452,7 +448,3 @@ class MemOS:
 
     def _count(self, text: str) -> int:
         return int(self._engine.count(text)) if hasattr(self._engine, "count") else (len(text.encode()) + 3) // 4
-
-
-def _remembered(outcome: Outcome) -> Remembered:
-    return Remembered(outcome.cubes[0], "merged" if outcome.kind == "merged" else "added")

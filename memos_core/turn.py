@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from memos_core.changes import Outcome
 from memos_core.cube import CubeId, MemCube, Scope
 from memos_core.parse import turn_key
 from memos_core.plan import Message, Plan, check_messages, strip_blocks
@@ -20,6 +21,11 @@ class Remembered:
 
     cube: MemCube
     outcome: Literal["added", "merged"]
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> Remembered:
+        """What a store said of an added message."""
+        return cls(outcome.cubes[0], "merged" if outcome.kind == "merged" else "added")
 
     @property
     def id(self) -> CubeId:

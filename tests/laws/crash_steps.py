@@ -85,9 +85,9 @@ OPERATIONS: dict[str, Callable[[MemOS], Any]] = {
     "expire": lambda memos: memos.tick(LATER),
 }
 NAMES = list(OPERATIONS)
-FORGOTTEN = {
-    "forget one of a list": ("quixotrope", ["User: Quixotrope is for Ana."]),
-    "forget with all that came of it": ("zanzibarine", ["User: Ana likes zanzibarine.", "User: Ana loves zanzibarine."]),
+FORGOTTEN = {  # by stems, which is what the full-text index holds
+    "forget one of a list": ("quixotrop", ["User: Quixotrope is for Ana."]),
+    "forget with all that came of it": ("zanzibarin", ["User: Ana likes zanzibarine.", "User: Ana loves zanzibarine."]),
 }
 
 
