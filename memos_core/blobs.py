@@ -42,7 +42,10 @@ class Blobs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StoreUnusable(f"{folder} cannot be made ({error.strerror}). Remove what is in its place, or check the rights") from error
 
     def path(self, sha256: str) -> Path:
         if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
@@ -50,10 +53,10 @@ class Blobs:
         return self.folder / sha256
 
     def put(self, data: bytes) -> str:
-        """Keep the bytes; returns their sha256. Durable on return; writing what is there already changes nothing."""
+        """Keep the bytes; returns their sha256. Durable on return; writing what is there whole already changes nothing."""
         sha256 = hashlib.sha256(data).hexdigest()
         target = self.path(sha256)
-        if not target.exists() or target.stat().st_size != len(data):
+        if self.problem(sha256) is not None:
             write_durably(target, data)
         return sha256
 

@@ -227,7 +227,10 @@ def as_time(value: datetime | str | None, what: str, default: datetime | None = 
         raise InvalidInput(f"{what} must be a datetime or ISO text, got {type(value).__name__}")
     if value.tzinfo is None or value.utcoffset() is None:
         raise InvalidInput(f"{what} {value.isoformat()} has no time zone; pass an aware one, such as datetime(..., tzinfo=timezone.utc)")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidInput(f"{what} {value.isoformat()} lies outside the years 1 to 9999 in UTC") from error
 
 
 def as_text(value: object, what: str = "text") -> str:

@@ -40,6 +40,7 @@ class CachedEmbedder:
             raise InvalidInput(f"embedder must be callable with a list of texts, got {type(embedder).__name__}")
         self._embedder = embedder
         self._cache: OrderedDict[bytes, np.ndarray] = OrderedDict()
+        self._dimensions: int | None = None
         self._lock = threading.Lock()
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
@@ -59,9 +60,18 @@ class CachedEmbedder:
         return np.stack([found[key] for key in keys])
 
     def _embed(self, texts: list[str]) -> np.ndarray:
-        vectors = np.asarray(self._embedder(texts), dtype=np.float32)
+        answer = self._embedder(texts)
+        try:
+            vectors = np.asarray(answer, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"the embedder returned what is not an array of numbers ({error}); it must return [n, d]") from error
         if vectors.ndim != 2 or vectors.shape[0] != len(texts) or vectors.shape[1] == 0:
             raise InvalidInput(f"the embedder returned shape {vectors.shape} for {len(texts)} texts; it must return [n, d]")
+        if self._dimensions not in (None, vectors.shape[1]):
+            raise InvalidInput(
+                f"the embedder returned {vectors.shape[1]} dimensions after {self._dimensions} before; each vector must have as many"
+            )
+        self._dimensions = vectors.shape[1]
         if not np.isfinite(vectors).all():
             raise InvalidInput("the embedder returned a value that is not finite; check it with the text that was being remembered")
         unit: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
@@ -83,7 +93,7 @@ def check_identity(stored: np.ndarray, mine: np.ndarray, place: str) -> None:
         raise EmbedderMismatch(
             f"{place} holds vectors of {stored.shape[1]} dimensions and this embedder makes {mine.shape[1]}. Open it with the embedder it was written with"
         )
-    if float((stored * mine).sum(axis=1).min()) < 0.999:
+    if float(np.linalg.norm(stored - mine, axis=1).max()) > 0.045:  # a cosine of 0.999; zeros are like zeros
         raise EmbedderMismatch(
             f"the vectors of {place} were made by another embedder of the same size. Open it with the one it was written with"
         )

@@ -17,11 +17,13 @@ import numpy as np
 
 from memos_core.blobs import write_durably
 from memos_core.cube import State
+from memos_core.errors import StoreCorrupt
 from memos_core.lifespan import RECALLABLE
 from memos_core.recall import Scored
 from memos_core.snapshot import Authorised, Event, Snapshot
 
-_MAGIC = b"memos-index-1\n"
+_MAGIC = b"memos-index-2\n"
+_PREFIX = struct.Struct("<QI")  # length and checksum of the header
 _STATES = list(State)
 _RECALLABLE = np.array([state in RECALLABLE for state in _STATES])
 K1, B = 1.2, 0.4
@@ -80,22 +82,31 @@ class Index:
             if latest < self.seq:
                 return False
             if latest > self.seq:
-                for row in view.erased_since(self.seq):
-                    self._drop(row)
-                pending: list[Event] = []
-                for event in view.events_since(self.seq):
-                    if event.kind != "plaintext" or event.vector_seq is None:
-                        continue
-                    position = self._position.get(event.row)
-                    if position is not None and self._columns[position]["vector_seq"] == event.vector_seq:
-                        self._describe(position, event)
-                    else:
-                        pending.append(event)
-                self._append(view, pending)
+                try:
+                    self._take_in(view)
+                except (KeyError, OverflowError, TypeError, ValueError) as error:  # values that nobody wrote
+                    self._clear()
+                    raise StoreCorrupt(
+                        f"what the store holds for searching is damaged ({error}). Restore it from a backup; nothing has been overwritten"
+                    ) from error
                 self.seq = latest
                 if self._count > 2 * len(self._position) + 1024:
                     self._compact()
             return True
+
+    def _take_in(self, view: Snapshot) -> None:
+        for row in view.erased_since(self.seq):
+            self._drop(row)
+        pending: list[Event] = []
+        for event in view.events_since(self.seq):
+            if event.kind != "plaintext" or event.vector_seq is None:
+                continue
+            position = self._position.get(event.row)
+            if position is not None and self._columns[position]["vector_seq"] == event.vector_seq:
+                self._describe(position, event)
+            else:
+                pending.append(event)
+        self._append(view, pending)
 
     def _describe(self, position: int, event: Event) -> None:
         expires = np.inf if event.expires_at is None else event.expires_at
@@ -242,16 +253,16 @@ class Index:
                 "parts": [[len(part), zlib.crc32(part)] for part in parts],
             }
             text = json.dumps(header).encode()
-            write_durably(self.path, _MAGIC + struct.pack("<Q", len(text)) + text + b"".join(parts))
+            write_durably(self.path, _MAGIC + _PREFIX.pack(len(text), zlib.crc32(text)) + text + b"".join(parts))
             self.saved_seq = self.seq
 
     def load(self, latest: int) -> bool:
-        """Read the file. False, and empty, when it is missing, torn, or does not belong to a store at `latest`."""
+        """Read the file. False, and empty, when it is missing, unreadable, torn, or does not belong to a store at `latest`."""
         with self.lock:
             self._clear()
             try:
                 data = self.path.read_bytes()
-            except FileNotFoundError:
+            except OSError:
                 return False
             parts = _read_parts(data, self.owner, self.dimensions, latest)
             if parts is None:
@@ -287,14 +298,14 @@ def _storage(index: Any, dimensions: int) -> np.ndarray:
 
 def _read_parts(data: bytes, owner: str, dimensions: int, latest: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
     """Check a file's bytes part by part; None for anything that is not exactly what `save` wrote."""
-    start = len(_MAGIC) + 8
+    start = len(_MAGIC) + _PREFIX.size
     if len(data) < start or not data.startswith(_MAGIC):
         return None
-    (size,) = struct.unpack_from("<Q", data, len(_MAGIC))
-    try:
-        header = json.loads(data[start : start + size])
-    except ValueError:
+    size, checksum = _PREFIX.unpack_from(data, len(_MAGIC))
+    text = data[start : start + size]
+    if len(text) != size or zlib.crc32(text) != checksum:
         return None
+    header = json.loads(text)
     if header["owner"] != owner or header["dimensions"] != dimensions or header["seq"] > latest:
         return None
     position, parts = start + size, []

@@ -13,9 +13,11 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 from memos_core.changes import Add, Change, Erase, Outcome, Revise, Searchable, Take
 from memos_core.cube import Activation, Actor, CubeId, MemCube, Scope, ancestors, canonical, dumps, scope_key, scope_of_key
-from memos_core.errors import Conflict, NotFound
+from memos_core.errors import Conflict, NotFound, StoreCorrupt
 from memos_core.lifespan import warmed
 
 
@@ -44,7 +46,14 @@ def audit_hash(
 
 
 def load(body: bytes) -> MemCube:
-    return MemCube.model_validate_json(body)
+    """A cube from its stored bytes. Raises StoreCorrupt when they are not what a cube was written as."""
+    try:
+        return MemCube.model_validate_json(body)
+    except ValidationError as error:
+        what = error.errors(include_input=False, include_url=False)[0]
+        raise StoreCorrupt(
+            f"a stored cube is damaged ({what['msg']}). Restore the directory from a backup; nothing has been overwritten"
+        ) from None
 
 
 def scope_ids(db: sqlite3.Connection, scope: Scope) -> list[int]:
@@ -93,7 +102,8 @@ def _write_version(
     return _audit(db, scope, at, actor, action, cube.id, cube.version, committed, detail), body
 
 
-def _head(cube: MemCube, scope: int, seq: int, body: bytes) -> tuple[object, ...]:
+def head_columns(cube: MemCube, scope: int, seq: int, body: bytes) -> tuple[object, ...]:
+    """What the columns of a cube's row say besides its id, key and identity."""
     identifiers, governance = cube.identifiers, cube.governance
     blob = cube.payload.blob if isinstance(cube.payload, Activation) else None
     expires = governance.expires_at.timestamp() if governance.expires_at else None
@@ -143,7 +153,7 @@ def _add(db: sqlite3.Connection, change: Add) -> Outcome:
     row = db.execute(
         "INSERT INTO cubes (scope, seq, version, state, kind, session, role, occurred_at, expires_at, priority, blob, body, id, key, identity)"
         " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        (*_head(cube, scopes[-1], seq, body), cube.id, key, change.identity),
+        (*head_columns(cube, scopes[-1], seq, body), cube.id, key, change.identity),
     ).lastrowid
     assert row is not None
     if change.searchable is not None:
@@ -171,7 +181,7 @@ def _revise(db: sqlite3.Connection, change: Revise) -> Outcome:
     db.execute(
         "UPDATE cubes SET scope=?, seq=?, version=?, state=?, kind=?, session=?, role=?, occurred_at=?, expires_at=?, priority=?, blob=?, body=?"
         " WHERE row = ?",
-        (*_head(cube, scopes[-1], seq, body), row),
+        (*head_columns(cube, scopes[-1], seq, body), row),
     )
     if change.searchable is not None:
         _write_searchable(db, row, scopes, seq, change.searchable)

@@ -89,10 +89,10 @@ class MemOS:
         """Write the index file and let go of the directory. Safe to call twice."""
         if self._store.closed:
             return
-        with self._view():
-            pass
-        if self._index.seq > self._index.saved_seq:
-            with self._store.file_lock:
+        with self._store.file_lock:  # an erasure elsewhere comes before or after, never between catching up and saving
+            with self._view():
+                pass
+            if self._index.seq > self._index.saved_seq:
                 self._index.save()
         self._store.close()
 
@@ -345,7 +345,7 @@ class MemOS:
         then nothing was erased.
         """
         clock, who = as_time(now, "now"), self._who(actor, None)
-        ids = (id,) if isinstance(id, str) else tuple(id)
+        ids, reason = ((id,) if isinstance(id, str) else tuple(id)), as_text(reason, "reason")
         for each in ids:
             self._permitted(each, "write", who, clock)
         (outcome,) = self._store.commit([Erase(ids, who, clock, reason)])

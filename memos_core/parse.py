@@ -15,6 +15,8 @@ from memos_core.plan import Message
 
 Member = TypeVar("Member", bound=StrEnum)
 
+LONGEST_TTL = timedelta(days=366_000)
+
 
 @dataclass(frozen=True, slots=True)
 class Noted:
@@ -53,17 +55,23 @@ def _optional(item: Mapping[str, Any], key: str, name: str) -> str | None:
     value = item.get(key)
     if value is not None and not isinstance(value, (str, int)):
         raise InvalidInput(f"'{key}' of {name} must be a str, got {type(value).__name__}")
-    return None if value is None else str(value)
+    return None if value is None else _storable(str(value), f"'{key}' of {name}")
+
+
+def _storable(value: str, name: str) -> str:
+    if any(0xD800 <= ord(character) < 0xE000 for character in value):
+        raise InvalidInput(f"{name} holds half a surrogate pair and cannot be stored as UTF-8; decode it properly first")
+    return value
 
 
 def as_path(path: str | Sequence[str] | None) -> tuple[str, ...]:
     """A place in the hierarchy, 'task/concept' or a tuple. Raises InvalidInput."""
     if path is None:
         return ()
-    parts = tuple(path.split("/")) if isinstance(path, str) else tuple(path)
+    parts = tuple(path.split("/")) if isinstance(path, str) else tuple(path) if isinstance(path, (tuple, list)) else (None,)
     if any(not isinstance(part, str) or not part.strip() for part in parts):
         raise InvalidInput(f"path must be like 'care/allergies' or a tuple of non-empty names, got {path!r}")
-    return tuple(part.strip() for part in parts)
+    return tuple(_storable(part.strip(), "path") for part in parts)
 
 
 def as_ttl(ttl: timedelta | float | None) -> timedelta | None:
@@ -72,10 +80,12 @@ def as_ttl(ttl: timedelta | float | None) -> timedelta | None:
         return None
     if isinstance(ttl, bool) or not isinstance(ttl, (timedelta, int, float)):
         raise InvalidInput(f"ttl must be a timedelta or seconds, got {type(ttl).__name__}")
-    span = ttl if isinstance(ttl, timedelta) else timedelta(seconds=ttl)
-    if span <= timedelta(0):
-        raise InvalidInput(f"ttl must be positive, got {span}")
-    return span
+    seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
+    if not seconds > 0:
+        raise InvalidInput(f"ttl must be positive, got {ttl}")
+    if seconds > LONGEST_TTL.total_seconds():
+        raise InvalidInput(f"ttl must be at most {LONGEST_TTL.days:,} days, got {ttl}; leave it out for what does not expire")
+    return ttl if isinstance(ttl, timedelta) else timedelta(seconds=ttl)
 
 
 def as_priority(priority: float) -> float:
@@ -89,7 +99,7 @@ def as_session(session: str | None) -> str | None:
     """The name of a conversation. Raises InvalidInput."""
     if session is not None and (not isinstance(session, str) or not session.strip()):
         raise InvalidInput(f"session must be a non-empty str, got {session!r}")
-    return session
+    return None if session is None else _storable(session, "session")
 
 
 def as_access(read: Iterable[Any], write: Iterable[Any]) -> Access:
@@ -98,9 +108,9 @@ def as_access(read: Iterable[Any], write: Iterable[Any]) -> Access:
 
 
 def _actors(given: Iterable[Any], name: str) -> tuple[Actor, ...]:
-    if isinstance(given, str):
-        raise InvalidInput(f"{name} must be a list of actors, such as [{given!r}]")
-    return tuple(dict.fromkeys(as_scope(item if isinstance(item, str) else tuple(item), f"an actor in {name}") for item in given))
+    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+        raise InvalidInput(f"{name} must be a list of actors, such as [('clinic', 'doctor')], got {given!r}")
+    return tuple(dict.fromkeys(as_scope(item, f"an actor in {name}") for item in given))
 
 
 def as_member(kind: type[Member], value: Any, name: str) -> Member:
@@ -118,6 +128,8 @@ def turn_key(messages: Sequence[Message], index: int) -> str:
     """
     source = messages[index].get("id")
     if source is not None:
-        return f"id:{source}"
+        return "id:" + _storable(str(source), f"'id' of message {index}")
+    for position, message in enumerate(messages[: index + 1]):
+        _storable(message["role"] + message["content"], f"message {position}")
     said = [[message["role"], message["content"], str(message.get("timestamp", ""))] for message in messages[: index + 1]]
     return "digest:" + hashlib.sha256(dumps(said).encode()).hexdigest()

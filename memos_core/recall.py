@@ -8,6 +8,7 @@ weights are ours, set by reasoning: both halves equal, recency and priority only
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import numpy as np
 from memos_core.cube import MemCube, Plaintext
 from memos_core.plan import line
 
+_QUESTION = re.compile(r"\?(\W*\w+){0,2}\W*$")  # ends in a question mark, give or take two words
 RECENCY_WEIGHT = 0.1
 RECENCY_HALF_LIFE = 30 * 86400.0
 PRIORITY_WEIGHT = 1.0
@@ -160,7 +162,7 @@ def for_prompt(hits: Sequence[Hit], k: int) -> tuple[Hit, ...]:
 def _doubt(cube: MemCube) -> str | None:
     if cube.identifiers.role == "assistant":
         return "an assistant said it"
-    if isinstance(cube.payload, Plaintext) and cube.payload.text.rstrip().endswith("?"):
+    if isinstance(cube.payload, Plaintext) and _QUESTION.search(cube.payload.text[-80:]):
         return "it is a question"
     return None
 

@@ -12,6 +12,7 @@ from typing import Any
 from memos_core import ledger
 from memos_core.access import rules
 from memos_core.cube import LOCAL_OWNER, Actor, CubeId, MemCube, Scope, Usage, ancestors, contains, scope_key, scope_of_key
+from memos_core.errors import StoreCorrupt
 from memos_core.lifespan import heat
 
 MOST_WORDS = 200
@@ -313,6 +314,18 @@ class Snapshot:
             if body is not None and (cube not in keys or not isinstance(body, bytes) or ledger.commitment(keys[cube], body) != committed):
                 yield f"the content of version {version} of cube {cube} has been altered"
             last[cube] = (version, digest, body)
-        for cube, version, body in self.db.execute("SELECT id, version, body FROM cubes"):
+        scopes = {key: scope for scope, key in self.db.execute("SELECT scope, key FROM scopes")}
+        for cube, *columns in self.db.execute(
+            "SELECT id, scope, seq, version, state, kind, session, role, occurred_at, expires_at, priority, blob, body FROM cubes"
+        ):
+            version, body = columns[2], columns[-1]
             if cube not in last or last[cube][0] != version or last[cube][2] != body:
                 yield f"the head of cube {cube} is not its last version"
+                continue
+            try:
+                head = ledger.load(body)
+            except StoreCorrupt as error:
+                yield f"cube {cube}: {error}"
+                continue
+            if tuple(columns) != ledger.head_columns(head, scopes.get(scope_key(head.governance.scope), 0), columns[1], body):
+                yield f"the row of cube {cube} is not what its content says"

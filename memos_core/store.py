@@ -6,6 +6,7 @@ snapshots of their own and never wait for writers. Several threads and several p
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
 import threading
@@ -22,7 +23,7 @@ import filelock
 from memos_core import ledger, schema
 from memos_core.blobs import Blobs
 from memos_core.changes import Change, Outcome
-from memos_core.errors import MemosError, StoreCorrupt, StoreError, StoreUnusable
+from memos_core.errors import InvalidInput, MemosError, StoreCorrupt, StoreError, StoreUnusable
 from memos_core.snapshot import Snapshot
 
 BUSY_SECONDS = 60.0
@@ -59,7 +60,17 @@ def translated(place: str) -> Iterator[None]:
             raise StoreUnusable(
                 f"{place} could not be read or written ({error}). Free some space or check the rights; nothing was half written"
             ) from error
-        raise StoreError(f"{place}: {error}") from error
+        if "decode" in str(error).lower():  # text that is not UTF-8 any more; SQLite has no code for it
+            raise StoreCorrupt(f"{place} is damaged ({error}). Restore it from a backup; nothing has been overwritten") from error
+        raise StoreError(
+            f"{place} could not be read or written ({error}). If it may be damaged, restore it from a backup; nothing was half written"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise StoreCorrupt(f"{place} is damaged ({error}). Restore it from a backup; nothing has been overwritten") from error
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"{error.object!r:.80} holds half a surrogate pair and cannot be stored as UTF-8; decode it properly first"
+        ) from error
 
 
 @dataclass(slots=True)
@@ -73,11 +84,43 @@ class _Pending:
         return self.outcomes is not None or self.error is not None
 
 
+def _as_folder(path: str | Path) -> Path:
+    """Check the place of a memory directory. Raises InvalidInput."""
+    if not isinstance(path, (str, Path)) or not str(path).strip():
+        raise InvalidInput(f"path must be a non-empty str or a Path, got {path!r}")
+    try:
+        if b"\0" not in os.fsencode(path):
+            return Path(path)
+    except UnicodeEncodeError:
+        pass
+    raise InvalidInput(f"path {str(path)!r} cannot be the name of a directory; use printable characters")
+
+
+class _FolderLock:
+    """One process at a time, by a file. Raises StoreUnusable when another one keeps it, or the file cannot be made."""
+
+    def __init__(self, file: Path) -> None:
+        self._lock = filelock.FileLock(str(file), timeout=BUSY_SECONDS)
+
+    def __enter__(self) -> None:
+        try:
+            self._lock.acquire()
+        except filelock.Timeout as error:
+            raise StoreUnusable(
+                f"{self._lock.lock_file} has been held by another process for {BUSY_SECONDS:.0f} s. Close it there and try again"
+            ) from error
+        except OSError as error:
+            raise StoreUnusable(f"{self._lock.lock_file} cannot be opened ({error.strerror}). Check the rights of the directory") from error
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 class SQLiteStore:
     """A memory directory. Raises StoreError (see `errors`) when it cannot be used."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = _as_folder(path)
         self.place = str(self.path / "memos.db")
         self._queue: list[_Pending] = []
         self._queue_lock = threading.Lock()
@@ -86,7 +129,7 @@ class SQLiteStore:
         self.closed = False
         self._prepare_folder()
         self.blobs = Blobs(self.path / "blobs")
-        self.file_lock = filelock.FileLock(str(self.path / "lock"), timeout=BUSY_SECONDS)
+        self.file_lock = _FolderLock(self.path / "lock")
         with self.file_lock, translated(self.place):  # one process at a time makes the schema and turns the WAL on
             self._sweep()
             self._writer = self._connect()
@@ -227,7 +270,8 @@ class SQLiteStore:
                 self._writer.executemany("DELETE FROM doomed WHERE blob = ?", [(blob,) for blob in doomed])
             if scrub is None:
                 return True
-            (self.path / "index.faiss").unlink(missing_ok=True)
+            with self.file_lock:  # whoever saves an index holds it too
+                (self.path / "index.faiss").unlink(missing_ok=True)
             self._writer.execute("INSERT INTO lexical (lexical) VALUES ('optimize')")
             for attempt in range(20):
                 busy = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]

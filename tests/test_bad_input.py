@@ -70,6 +70,11 @@ REFUSED: dict[str, tuple[Callable[[MemOS], Any], str]] = {
     "naive now": (lambda m: m.recall("x", scope=ANA, now=NAIVE), "has no time zone"),
     "naive tick": (lambda m: m.tick(NAIVE), "has no time zone"),
     "half a surrogate": (lambda m: m.remember("a \ud800 b", scope=ANA), "half a surrogate pair"),
+    "half a surrogate in a session": (lambda m: m.remember("x", scope=ANA, session="\ud800"), "session holds half a surrogate pair"),
+    "half a surrogate in a path": (lambda m: m.remember("x", scope=ANA, path="\ud800"), "path holds half a surrogate pair"),
+    "half a surrogate in an id": (lambda m: m.remember({**USER, "id": "\ud800"}, scope=ANA), "'id' of the message holds half"),
+    "half a surrogate in a reason": (lambda m: m.forget("nobody", reason="\ud800"), "reason"),
+    "nothing but recalled text": (lambda m: m.remember("<memory>\n- (2026-01-01) x\n</memory>\n", scope=ANA), "is empty"),
     "empty scope": (lambda m: m.remember("x", scope=""), "scope must be a non-empty string or a tuple"),
     "scope of numbers": (lambda m: m.recall("x", scope=(1, 2)), "scope must be"),
     "control character": (lambda m: m.remember("x", scope="a\x1fb"), "control character"),
@@ -300,7 +305,7 @@ def test_a_full_disk(full: MemOS) -> None:
     free = writer.execute("PRAGMA freelist_count").fetchone()[0]
     writer.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StoreUnusable, match="Free some space or check the rights; nothing was half written"):
-        full.remember([f"{number} {'filler ' * 9000}" for number in range(free // 10 + 20)], scope=ANA)
+        full.remember([f"{number} {'filler ' * 9000}" for number in range(free // 16 + 20)], scope=ANA)
     assert untouched(full)
     writer.execute("PRAGMA max_page_count = 1073741823")
     full.remember("There is room again.", scope=ANA)

@@ -101,7 +101,7 @@ def test_memory_stands_before_the_question_and_the_turn_is_remembered(memos: Mem
     answer = MemosChat(memos=memos, scope=ANA, model=model, session="s").invoke([SystemMessage("Be brief."), HumanMessage(QUESTION)])
     system, human = model.seen[0]
     assert system.content == "Be brief."
-    assert FACT in human.content and human.content.endswith(QUESTION) and human.content.startswith("<memory ")
+    assert FACT in human.content and human.content.endswith(QUESTION) and human.content.startswith("<memory>")
     assert answer.content == "Take macrolides."
     assert said(memos, session="s") == [("user", QUESTION), ("assistant", "Take macrolides.")]
     used = answer.response_metadata["memos"]
