@@ -299,8 +299,7 @@ def test_sixteen_writers_at_once_need_fewer_commits(memos: MemOS) -> None:
 BAD: dict[str, Callable[[MemOS, str], Any]] = {
     "a conflict": lambda memos, id: memos.update(id, priority=0.7, expected_version=9, now=NOW),
     "erased meanwhile": lambda memos, id: memos._store.commit([_erase("nobody")]),
-    "text that cannot be stored": lambda memos, id: memos.update(id, path="\ud800", now=NOW),
-    "a reason that cannot be stored": lambda memos, id: memos.forget(id, reason=["not", "text"], now=NOW),  # type: ignore[arg-type]
+    "a reason that cannot be stored": lambda memos, id: memos._store.commit([Erase((id,), ANA, NOW, ["not", "text"])]),  # type: ignore[arg-type]
     "an id that is taken": lambda memos, id: memos._store.commit([_copy_of(memos, id)]),
 }
 
