@@ -313,9 +313,15 @@ class SQLiteStore:
                         self._idle.append(db)
 
     def check(self) -> list[str]:
-        """What SQLite itself finds wrong with the file."""
+        """What SQLite itself finds wrong with the file, and with its full-text index."""
         with self.read() as view, translated(self.place):
-            return [row[0] for row in view.db.execute("PRAGMA integrity_check") if row[0] != "ok"]
+            problems = [row[0] for row in view.db.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        try:
+            with self._write_lock, translated(self.place):
+                self._writer.execute("INSERT INTO lexical (lexical) VALUES ('integrity-check')")
+        except StoreCorrupt as error:
+            problems.append(f"the full-text index: {error}")
+        return problems
 
     def close(self) -> None:
         """Close all connections. Safe to call twice."""
