@@ -68,9 +68,7 @@ def as_path(path: str | Sequence[str] | None) -> tuple[str, ...]:
     """A place in the hierarchy, 'task/concept' or a tuple. Raises InvalidInput."""
     if path is None:
         return ()
-    parts: tuple[Any, ...] = (
-        tuple(path.split("/")) if isinstance(path, str) else tuple(path) if isinstance(path, (tuple, list)) else ("",)
-    )
+    parts: tuple[Any, ...] = tuple(path.split("/")) if isinstance(path, str) else tuple(path) if isinstance(path, (tuple, list)) else ("",)
     if any(not isinstance(part, str) or not part.strip() for part in parts):
         raise InvalidInput(f"path must be like 'care/allergies' or a tuple of non-empty names, got {path!r}")
     return tuple(_storable(part.strip(), "path") for part in parts)
