@@ -1,0 +1,131 @@
+"""Every public method, by a table that must stay complete: who may call it, and what it says once the memory is closed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import NOW, bag_of_words
+
+from memos_core import AccessDenied, Activation, MemOS, NotAvailable, StoreUnusable
+from memos_core.changes import Add
+from memos_core.cube import LOCAL_OWNER, ActivationForm
+from memos_core.transform import activation_cube
+
+ANA = ("clinic", "ana")
+FACT = "Ana is allergic to penicillin."
+TALK = [{"role": "user", "content": "Penicillin?"}]
+STRANGERS = [("elsewhere", "eve"), ("clinic", "ben"), ("clinic", "ana", "phone"), ("clinic", "anna"), ("ana",), ("clin",)]
+
+REFUSED: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
+    "remember": lambda m, id, kv, who: m.remember("x", scope=ANA, **who),
+    "begin": lambda m, id, kv, who: m.begin(TALK, scope=ANA, **who),
+    "get": lambda m, id, kv, who: m.get(id, **who),
+    "history": lambda m, id, kv, who: m.history(id, **who),
+    "update": lambda m, id, kv, who: m.update(id, priority=1.0, **who),
+    "rollback": lambda m, id, kv, who: m.rollback(id, 1, **who),
+    "forget": lambda m, id, kv, who: m.forget([id], **who),
+    "promote": lambda m, id, kv, who: m.promote([id], to="activation", **who),
+    "demote": lambda m, id, kv, who: m.demote(kv, **who),
+    "tick": lambda m, id, kv, who: (m if not who else m.as_actor(who["actor"])).tick(NOW),
+}
+EMPTY: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
+    "recall": lambda m, id, kv, who: m.recall(FACT, scope=ANA, **who).hits,
+    "conversation": lambda m, id, kv, who: m.conversation(scope=ANA, session="s", **who),
+    "audit": lambda m, id, kv, who: [*m.audit(ANA, **who), *m.audit(id=id, **who)],
+}
+OPEN = {"as_actor", "close", "open", "path"}  # touch no memory
+NUMBERS = {"stats", "verify"}  # of the directory as a whole; no content, no names of scopes
+ABSENT = {"conflicts", "export", "import_", "relation", "timeline", "tree"}
+
+
+class Keeper:
+    """An engine that could keep KV, if it were ever asked to."""
+
+    capabilities = frozenset({"plaintext", "activation"})
+    kv = SimpleNamespace(stats=dict)
+
+
+@pytest.fixture
+def house(memos: MemOS) -> tuple[MemOS, str, str]:
+    """A memory with a fact, a turn and KV made from the fact, under an engine; the ids of the fact and the KV."""
+    (done,) = memos.remember(FACT, scope=ANA)
+    memos.begin(TALK, scope=ANA, session="s").commit("No.")
+    blob = memos._store.blobs.put(b"keys and values")
+    payload = Activation(form=ActivationForm.KV, blob=blob, prefix_key="p", tokens=1, bytes=15, model="m")
+    cube = activation_cube(payload, ANA, NOW)
+    memos._store.commit([Add(cube, LOCAL_OWNER, parents=((done.id, 1),))])
+    memos._engine = Keeper()
+    return memos, done.id, cube.id
+
+
+def test_the_tables_are_complete() -> None:
+    public = {name for name in dir(MemOS) if not name.startswith("_")}
+    assert public == {*REFUSED, *EMPTY, *OPEN, *NUMBERS, *ABSENT}
+    for name in {*REFUSED, *EMPTY} - {"tick"}:
+        assert "actor" in inspect.signature(getattr(MemOS, name)).parameters, name
+    for name in public - {"path"}:
+        assert getattr(MemOS, name).__doc__, name
+
+
+@pytest.mark.parametrize("bound", [False, True])
+@pytest.mark.parametrize("who", STRANGERS, ids="/".join)
+def test_a_stranger_changes_and_learns_nothing(house: tuple[MemOS, str, str], who: tuple[str, ...], bound: bool) -> None:
+    memos, id, kv = house
+    before = memos.audit(), memos.stats()["counts"]
+    asking, given = (memos.as_actor(who), {}) if bound else (memos, {"actor": who})
+    for name, call in REFUSED.items():
+        with pytest.raises(AccessDenied) as caught:
+            call(asking, id, kv, given)
+        said = str(caught.value)
+        assert said.startswith(f"{'/'.join(who)} may not ") and "llergic" not in said and "enicillin" not in said, name
+    for name, call in EMPTY.items():
+        assert list(call(asking, id, kv, given)) == [], name
+    for name in NUMBERS:
+        said = str(getattr(asking, name)())
+        assert "llergic" not in said and "clinic" not in said
+    assert (memos.audit(), memos.stats()["counts"]) == before
+
+
+@pytest.mark.parametrize("who", [None, ANA, ("clinic",), LOCAL_OWNER], ids=repr)
+def test_who_holds_the_scope_may(house: tuple[MemOS, str, str], who: Any) -> None:
+    """The other side: the same calls, by those who may, are not refused."""
+    memos, id, kv = house
+    memos._engine = None
+    given = {} if who is None else {"actor": who}
+    for name in ("get", "history", "update", "rollback", "remember", "begin"):
+        assert REFUSED[name](memos, id, kv, given), name
+    for name, call in EMPTY.items():
+        assert list(call(memos, id, kv, given)), name
+    assert REFUSED["demote"](memos, id, kv, given)[0].state == "archived"
+    assert REFUSED["forget"](memos, id, kv, given) == (id, kv)
+
+
+def test_a_closed_memory_says_so(house: tuple[MemOS, str, str]) -> None:
+    memos, id, kv = house
+    memos._engine = None
+    turn = memos.begin([{"role": "user", "content": "Again?"}], scope=ANA)
+    view = memos.as_actor(ANA)
+    memos.close()
+    calls = {name: call for name, call in {**REFUSED, **EMPTY}.items() if name != "promote"}
+    for name, call in calls.items():
+        with pytest.raises(StoreUnusable, match="has been closed; open it again"):
+            call(memos, id, kv, {})
+        if name != "tick":
+            with pytest.raises(StoreUnusable, match="has been closed; open it again"):
+                call(view, id, kv, {})
+    for act in (memos.stats, memos.verify, lambda: turn.commit("No.")):
+        with pytest.raises(StoreUnusable, match="has been closed; open it again"):
+            act()
+    with MemOS.open(memos.path, embedder=bag_of_words) as again:
+        assert again.get(id).payload.text == FACT and again.verify().ok
+
+
+@pytest.mark.parametrize("name", sorted(ABSENT))
+def test_what_is_not_here_yet_names_what_is_missing(memos: MemOS, name: str) -> None:
+    with pytest.raises(NotAvailable, match=rf"^{name} is not available in this version: it lacks .*README") as caught:
+        getattr(memos, name)("anything", scope=ANA)
+    assert isinstance(caught.value, RuntimeError)
