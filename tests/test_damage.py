@@ -128,6 +128,20 @@ def test_values_that_nobody_wrote(path: Path, damage: str) -> None:
     memos._store.close()
 
 
+def test_what_has_been_repaired_is_searched_again(path: Path) -> None:
+    with MemOS.open(path, embedder=bag_of_words) as memos:
+        wanted = answers(memos)
+    (path / "index.faiss").unlink()
+    with MemOS.open(path, embedder=bag_of_words) as memos:
+        db = memos._store._writer
+        (vector,) = db.execute("SELECT vector FROM vectors WHERE row = 20").fetchone()
+        db.execute("UPDATE vectors SET vector = x'00' WHERE row = 20")
+        with pytest.raises(StoreCorrupt):
+            answers(memos)
+        db.execute("UPDATE vectors SET vector = ? WHERE row = 20", (vector,))
+        assert answers(memos) == wanted and memos.verify().ok
+
+
 WRONG_TYPES = {
     "audit": "UPDATE audit SET actor = x'ff' WHERE seq = 2",
     "versions": "UPDATE versions SET hash = 'text' WHERE version = 1",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import memos_core.memos
 from memos_core import MemOS
+from memos_core.access import may
 from tests.conftest import NOW, bag_of_words
 
 LOCAL = ("local-owner",)
@@ -43,6 +44,10 @@ def readable(fact: Fact, scope: tuple[str, ...], actor: tuple[str, ...], hours: 
     reader = scope if actor == LOCAL else actor  # the owner of the directory sees what is shared with the scope asked about
     grants = [grant for grant in fact.read if at_or_below(reader, grant)]
     return any(at_or_below(fact.scope, scope) or at_or_below(scope, grant) for grant in grants)
+
+
+def allowed(fact: Fact, grants: list[tuple[str, ...]], actor: tuple[str, ...]) -> bool:
+    return actor == LOCAL or at_or_below(fact.scope, actor) or any(at_or_below(actor, grant) for grant in grants)
 
 
 place = st.sampled_from(PLACES)
@@ -91,3 +96,10 @@ def test_hits_are_what_the_actor_may_read(full_text_from: int, steps: list, ques
                 wanted = {id for id, fact in facts.items() if readable(fact, scope, actor or scope, hours)}
                 assert {hit.cube.id for hit in hits} == wanted
                 assert len(hits) == len(wanted)
+                few = memos.recall("fact", scope=scope, actor=actor, k=2, now=NOW + timedelta(hours=hours)).hits
+                assert few == hits[:2]  # what may not be seen takes nobody's place
+                for id, fact in facts.items():
+                    if fact.alive:
+                        cube = memos.get(id)
+                        assert bool(may(cube, actor or scope, "read")) is allowed(fact, fact.read, actor or scope)
+                        assert bool(may(cube, actor or scope, "write")) is allowed(fact, fact.write, actor or scope)
