@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import memos_core.memos
@@ -65,7 +65,12 @@ steps = st.lists(
 questions = st.lists(st.tuples(place, st.none() | place | st.just(LOCAL), st.integers(0, 7)), min_size=1, max_size=12)
 
 
+EVERYWHERE = [("remember", scope, [PLACES[number - 1]], [], None) for number, scope in enumerate(PLACES)]
+EVERYBODY = [(scope, actor, 0) for scope in PLACES for actor in (None, LOCAL, *PLACES)]
+
+
 @settings(max_examples=60)
+@example(EVERYWHERE, EVERYBODY)
 @given(steps, questions)
 @pytest.mark.parametrize("full_text_from", [0, 20_000])
 def test_hits_are_what_the_actor_may_read(full_text_from: int, steps: list, questions: list) -> None:  # type: ignore[type-arg]
