@@ -33,11 +33,15 @@ def _stem(word: str) -> str:
     return str(snowballstemmer.stemmer("english").stemWord(word))
 
 
+def fold(text: str) -> str:
+    """Without case and accents."""
+    folded = unicodedata.normalize("NFKD", text).casefold()
+    return folded if folded.isascii() else "".join(character for character in folded if not unicodedata.combining(character))
+
+
 def words(text: str) -> list[str]:
     """Terms of a text in order, with repeats. Emoji and punctuation are not terms; any script's letters are."""
-    folded = unicodedata.normalize("NFKD", text).casefold()
-    folded = "".join(character for character in folded if not unicodedata.combining(character)) if not folded.isascii() else folded
-    return [_stem(word) for word in _WORD.findall(folded.replace("'", " ").replace("’", " ")) if word not in _STOP]
+    return [_stem(word) for word in _WORD.findall(fold(text).replace("'", " ").replace("’", " ")) if word not in _STOP]
 
 
 @lru_cache(maxsize=200_000)

@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 
 from memos_core.cube import Actor, CubeId, MemCube, Scope
+from memos_core.features import Features
+from memos_core.hierarchy import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,7 @@ class Searchable:
     vector: np.ndarray
     terms: np.ndarray
     words: str
+    features: Features
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class Add:
     cube: MemCube
     actor: Actor
     searchable: Searchable | None = None
+    place: Place | None = None
     identity: bytes | None = None
     parents: tuple[tuple[CubeId, int], ...] = ()
     relation: str = "derived from"
@@ -41,6 +45,7 @@ class Revise:
     actor: Actor
     action: str
     searchable: Searchable | None = None
+    place: Place | None = None
     detail: str = ""
 
 

@@ -1,46 +1,41 @@
-"""What is searched: vectors in a faiss flat index and hashed terms beside them, a cache that the store can always rebuild.
+"""What is searched: vectors in a faiss flat index and columns beside them, a cache that the store can always rebuild.
 
 Search is exact: every row that the actor may read is scored, and no other row is. A file keeps the arrays between openings.
 """
 
 from __future__ import annotations
 
-import json
-import struct
 import threading
-import zlib
+from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 import faiss
 import numpy as np
 
-from memos_core.blobs import write_durably
+from memos_core.analyse import terms as hashed
+from memos_core.analyse import words
 from memos_core.cube import State
 from memos_core.errors import StoreCorrupt
+from memos_core.features import unpack
+from memos_core.hierarchy import CONTEXT_MESSAGES, Draft, Forest, Thread, concept_id, topic_key
+from memos_core.index_file import COLUMNS, Contents, read, storage, write
+from memos_core.lexical import bm25
 from memos_core.lifespan import RECALLABLE
-from memos_core.recall import Scored
+from memos_core.rank import Candidates
 from memos_core.snapshot import Authorised, Event, Snapshot
+from memos_core.threads import Threads
 
-_MAGIC = b"memos-index-2\n"
-_PREFIX = struct.Struct("<QI")  # length and checksum of the header
 _STATES = list(State)
 _RECALLABLE = np.array([state in RECALLABLE for state in _STATES])
-K1, B = 1.2, 0.4
-"""BM25's saturation and length normalisation; b below the customary 0.75 because memories are short and of like length."""
+_SUPERSEDED = _STATES.index(State.SUPERSEDED)
+_CALLED_OFTEN, _CALLED_SHARE, _SAME_PERSON = 2, 0.3, 0.8
+"""A name that people are addressed by is the other speaker's: said so often, in that share of its uses, to one person."""
 
-_COLUMNS = np.dtype(
-    [
-        ("row", "i8"),
-        ("scope", "i8"),
-        ("state", "i1"),
-        ("live", "?"),
-        ("occurred_at", "f8"),
-        ("expires_at", "f8"),
-        ("priority", "f4"),
-        ("vector_seq", "i8"),
-    ]
-)
+
+def session_key(scope: int, session: str | None) -> int:
+    """A number for one conversation of one scope; 0 for none."""
+    return 0 if session is None else concept_id("session", str(scope), session)
 
 
 class Index:
@@ -64,12 +59,15 @@ class Index:
     def _clear(self) -> None:
         self.seq = 0
         self._vectors = faiss.IndexFlatIP(self.dimensions)
-        self._columns = np.zeros(1024, dtype=_COLUMNS)
+        self._columns = np.zeros(1024, dtype=COLUMNS)
         self._count = 0
         self._terms = np.zeros(8192, dtype=np.uint32)
         self._ends = np.zeros(1024, dtype=np.int64)  # terms of position p lie in [ends[p - 1], ends[p])
+        self._threads = Threads(1024)
         self._position: dict[int, int] = {}
         self._by_scope: dict[int, list[int]] = {}
+        self._forests: dict[int, Forest] = {}
+        self._labels: dict[int, frozenset[int]] = {}
 
     def __len__(self) -> int:
         return len(self._position)
@@ -97,69 +95,96 @@ class Index:
     def _take_in(self, view: Snapshot) -> None:
         for row in view.erased_since(self.seq):
             self._drop(row)
+        self._labels |= {concept: frozenset(hashed(words(label)).tolist()) for concept, label in view.given_labels(self.seq)}
         pending: list[Event] = []
         for event in view.events_since(self.seq):
             if event.kind != "plaintext" or event.vector_seq is None:
                 continue
             position = self._position.get(event.row)
             if position is not None and self._columns[position]["vector_seq"] == event.vector_seq:
+                self._leave(position)
                 self._describe(position, event)
             else:
                 pending.append(event)
         self._append(view, pending)
 
-    def _describe(self, position: int, event: Event) -> None:
-        expires = np.inf if event.expires_at is None else event.expires_at
-        self._columns[position] = (
-            event.row, event.scope, _STATES.index(State(event.state)), True, event.occurred_at, expires, event.priority, event.vector_seq,
-        )  # fmt: skip
-
     def _append(self, view: Snapshot, events: list[Event]) -> None:
         for start in range(0, len(events), 5000):
             part = events[start : start + 5000]
-            stored = view.vectors([event.row for event in part])
-            block = np.empty((len(part), self.dimensions), dtype=np.float32)
-            for offset, event in enumerate(part):
-                vector, terms = stored[event.row]
-                block[offset] = np.frombuffer(vector, dtype=np.float32)
+            stored = view.searchables([event.row for event in part])
+            block = np.stack([np.frombuffer(stored[event.row][0], dtype="<f4") for event in part])
+            features = unpack(stored[event.row][2] for event in part)
+            if block.shape[1] != self.dimensions or len(features) != len(part):
+                raise ValueError("a vector or its features have another size")
+            for event in part:
                 self._drop(event.row)
-                self._place(event, np.frombuffer(terms, dtype=np.uint32))
-            self._vectors.add(block)
+            self._vectors.add(np.ascontiguousarray(block, dtype=np.float32))
+            for offset, event in enumerate(part):
+                self._put(event, np.frombuffer(stored[event.row][1], dtype=np.uint32), features[offset])
 
-    def _place(self, event: Event, terms: np.ndarray) -> None:
+    def _put(self, event: Event, terms: np.ndarray, features: np.void) -> None:
         position = self._count
         if position == len(self._columns):
             self._columns = np.resize(self._columns, 2 * position)
             self._ends = np.resize(self._ends, 2 * position)
+            self._threads.grow(2 * position)
         start = int(self._ends[position - 1]) if position else 0
         while start + len(terms) > len(self._terms):
             self._terms = np.resize(self._terms, 2 * len(self._terms))
         self._terms[start : start + len(terms)] = terms
         self._ends[position] = start + len(terms)
-        self._describe(position, event)
-        self._position[event.row] = position
-        self._by_scope.setdefault(event.scope, []).append(position)
+        self._columns[position]["features"] = features
         self._count += 1
+        self._position[event.row] = position
+        self._describe(position, event)
+
+    def _describe(self, position: int, event: Event) -> None:
+        """Write what the columns say of a row, and let it take its place in its session and its concept."""
+        column = self._columns[position]
+        expires = np.inf if event.expires_at is None else event.expires_at
+        session = session_key(event.scope, event.session)
+        for name, value in (
+            ("row", event.row), ("scope", event.scope), ("state", _STATES.index(State(event.state))), ("live", True),
+            ("occurred_at", event.occurred_at), ("expires_at", expires), ("priority", event.priority), ("vector_seq", event.vector_seq),
+            ("session", session), ("concept", event.concept), ("task", event.task), ("given", event.given),
+            ("topic", topic_key(event.concept, event.session, event.given) if event.concept else 0),
+        ):  # fmt: skip
+            column[name] = value
+        self._by_scope.setdefault(event.scope, []).append(position)
+        if session:
+            self._threads.link(position, session, self._columns["occurred_at"])
+        if event.concept:
+            forest = self._forests.setdefault(event.scope, Forest(self.dimensions))
+            forest.add(event.concept, event.task, self._matrix()[position])
+
+    def _leave(self, position: int) -> None:
+        """Undo `_describe`."""
+        column = self._columns[position]
+        self._by_scope[int(column["scope"])].remove(position)
+        if column["session"]:
+            self._threads.unlink(position, int(column["session"]))
+        if column["concept"]:
+            forest = self._forests[int(column["scope"])]
+            if forest.drop(int(column["concept"]), self._matrix()[position]) == 0:
+                self._labels.pop(int(column["concept"]), None)
 
     def _drop(self, row: int) -> None:
         position = self._position.pop(row, None)
         if position is not None:
+            self._leave(position)
             self._columns[position]["live"] = False
-            self._by_scope[int(self._columns[position]["scope"])].remove(position)
 
     def _compact(self) -> None:
         """Leave the dead positions behind."""
-        keep = np.flatnonzero(self._columns["live"][: self._count])
-        old, seq = self.__dict__.copy(), self.seq
-        vectors = self._matrix()[keep].copy()
+        contents, labels = self._contents(), self._labels
         self._clear()
-        self.seq = seq
-        self._load(vectors, old["_columns"][keep], *self._gather_terms(keep, old["_terms"], old["_ends"]))
+        self._labels = labels
+        self._load(contents)
 
     # ------------------------------------------------------------------ search
     def _matrix(self) -> np.ndarray:
         """float32 [count, d]: faiss's own storage, without a copy."""
-        return _storage(self._vectors, self.dimensions)
+        return storage(self._vectors, self.dimensions)
 
     def _positions(self, authorised: Authorised, now: float) -> np.ndarray:
         """Ascending positions of the live, recallable, unexpired rows that are authorised."""
@@ -172,20 +197,87 @@ class Index:
         kept: np.ndarray = positions[_RECALLABLE[self._columns["state"][positions]] & (self._columns["expires_at"][positions] > now)]
         return kept
 
-    def search(
-        self, vector: np.ndarray, terms: np.ndarray, authorised: Authorised, now: float, lexical_rows: list[int] | None = None
-    ) -> Scored:
-        """Score every authorised row. vector: float32 [d] of unit length. terms: uint32 [m] of the query. now: seconds.
+    def _neighbours(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """int64 [n] twice: which of the positions stand before and after each in its session; -1 for none of them."""
+        where = np.full(self._count + 1, -1, dtype=np.int64)  # the last one answers for position -1
+        where[positions] = np.arange(len(positions))
+        return where[self._threads.before[positions]], where[self._threads.after[positions]]
 
-        lexical_rows: rows known to be the only ones with a term of the query, from the store's full-text index; saves a scan
+    def voices(self, names: Mapping[int, str], authorised: Authorised, now: float) -> dict[int, int]:
+        """Which of the words of a query name a speaker: by their own first name, or by what the others call them.
+
+        names: hash to word. Gives hash to voice, for those that do.
+        """
+        with self.lock:
+            positions = self._positions(authorised, now)
+            features = self._columns["features"][positions]
+            found: dict[int, int] = {}
+            for number, word in names.items():
+                own = features["voice"][features["name"] == number]
+                voice = Counter(own.tolist()).most_common(1)[0][0] if len(own) else self._called(number, word, positions, features)
+                if voice:
+                    found[number] = voice
+            return found
+
+    def _called(self, number: int, word: str, positions: np.ndarray, features: np.ndarray) -> int:
+        """The voice that goes by a name in the mouths of others; 0 for none."""
+        where = np.flatnonzero(features["called"] == number)
+        if len(where) < _CALLED_OFTEN:
+            return 0
+        flat, _ = self._gather_terms(positions, self._terms, self._ends)
+        uses = int(np.count_nonzero(flat == hashed(words(word))[:1])) if words(word) else 0
+        if not uses or len(where) < _CALLED_SHARE * uses:
+            return 0
+        before, after = self._neighbours(positions)
+        beside = np.concatenate([before[where], after[where]])
+        speaker = np.concatenate([features["voice"][where]] * 2)
+        near = (beside >= 0) & (speaker > 0)
+        others = features["voice"][beside[near]]
+        counted = Counter(others[(others != speaker[near]) & (others > 0)].tolist())
+        if not counted:
+            return 0
+        voice, times = counted.most_common(1)[0]
+        return int(voice) if times >= _SAME_PERSON * counted.total() else 0
+
+    def search(
+        self,
+        vector: np.ndarray,
+        query: Collection[str],
+        authorised: Authorised,
+        now: float,
+        lexical_rows: list[int] | None = None,
+    ) -> Candidates:
+        """Score every authorised row. vector: float32 [d] of unit length. query: stemmed words. now: seconds.
+
+        lexical_rows: rows known to be the only ones with a word of the query, from the store's full-text index; saves a scan
         and changes nothing in the result.
         """
         with self.lock:
             positions = self._positions(authorised, now)
-            dense = self._dense(vector, positions)
-            lexical = self._lexical(terms, positions, lexical_rows)
-            rows, occurred_at, priority = (self._columns[name][positions] for name in ("row", "occurred_at", "priority"))
-        return Scored(rows, dense, lexical, occurred_at, priority.astype(np.float64))
+            wanted = hashed(list(query))
+            columns = self._columns[positions]
+            before, after = self._neighbours(positions)
+            return Candidates(
+                rows=columns["row"],
+                dense=self._dense(vector, positions),
+                lexical=self._lexical(wanted, positions, lexical_rows),
+                occurred_at=columns["occurred_at"],
+                priority=columns["priority"].astype(np.float64),
+                features=columns["features"],
+                topic=columns["topic"],
+                place=self._places(frozenset(wanted.tolist()), columns["concept"]),
+                before=before,
+                after=after,
+                superseded=columns["state"] == _SUPERSEDED,
+            )
+
+    def _places(self, wanted: frozenset[int], concepts: np.ndarray) -> np.ndarray:
+        """How much of the name of each row's place the query says, 0 to 1."""
+        out = np.zeros(len(concepts))
+        for concept, label in self._labels.items():
+            if common := len(wanted & label):
+                out[concepts == concept] = common / len(label)
+        return out
 
     def _dense(self, vector: np.ndarray, positions: np.ndarray) -> np.ndarray:
         if not len(positions):
@@ -209,113 +301,68 @@ class Index:
         return terms[np.arange(lengths.sum()) + offsets], lengths
 
     def _lexical(self, query: np.ndarray, positions: np.ndarray, lexical_rows: list[int] | None) -> np.ndarray:
-        """BM25 with document frequencies of the authorised rows alone: nobody's score depends on what others keep."""
-        score = np.zeros(len(positions))
-        if not len(positions) or not len(query):
-            return score
-        starts = np.where(positions > 0, self._ends[positions - 1], 0)
-        average = float((self._ends[positions] - starts).mean()) or 1.0
+        lengths = self._ends[positions] - np.where(positions > 0, self._ends[positions - 1], 0)
         where = np.arange(len(positions))
         if lexical_rows is not None:
             candidates = np.array([self._position[row] for row in lexical_rows if row in self._position], dtype=np.int64)
             where = np.flatnonzero(np.isin(positions, candidates))
-        flat, lengths = self._gather_terms(positions[where], self._terms, self._ends)
-        owner = np.repeat(np.arange(len(where)), lengths)
-        norm = K1 * (1 - B + B * lengths / average)
-        found = np.zeros(len(where))
-        for wanted in np.unique(query):
-            frequency = np.bincount(owner[flat == wanted], minlength=len(where))
-            holders = int(np.count_nonzero(frequency))
-            if holders:
-                idf = np.log(1 + (len(positions) - holders + 0.5) / (holders + 0.5))
-                found += idf * frequency * (K1 + 1) / (frequency + norm)
-        score[where] = found
+        flat, held = self._gather_terms(positions[where], self._terms, self._ends)
+        score = np.zeros(len(positions))
+        score[where] = bm25(query, flat, held, lengths[where], len(positions), float(lengths.mean()) if len(lengths) else 1.0)
         return score
 
+    # ------------------------------------------------------------------ placing new facts
+    def draft(self, scope: int | None, sessions: Collection[str]) -> Draft:
+        """Where new facts of a scope would be filed; scope: its number, None for one that is new."""
+        with self.lock:
+            threads = {}
+            for session in sessions if scope is not None else ():
+                tail = self._threads.tail(session_key(scope, session), CONTEXT_MESSAGES) if scope is not None else []
+                if tail:
+                    threads[session] = Thread([self._matrix()[position].copy() for position in tail], int(self._columns["concept"][tail[0]]))
+            return Draft(self._forests.get(scope) if scope is not None else None, self.dimensions, threads)
+
     # ------------------------------------------------------------------ the file
+    def _contents(self) -> Contents:
+        keep = np.flatnonzero(self._columns["live"][: self._count])
+        flat, lengths = self._gather_terms(keep, self._terms, self._ends)
+        labels = {concept: sorted(terms) for concept, terms in sorted(self._labels.items())}
+        return Contents(self.seq, self._matrix()[keep].copy(), self._columns[keep], flat.copy(), lengths.astype(np.int64), labels)
+
     def save(self) -> None:
         """Write the index to its file, whole or not at all; call under the directory's lock."""
         with self.lock:
-            keep = np.flatnonzero(self._columns["live"][: self._count])
-            flat, lengths = self._gather_terms(keep, self._terms, self._ends)
-            index = faiss.IndexFlatIP(self.dimensions)
-            index.add(self._matrix()[keep])
-            parts = [
-                faiss.serialize_index(index).tobytes(),
-                self._columns[keep].tobytes(),
-                flat.tobytes(),
-                lengths.astype(np.int64).tobytes(),
-            ]
-            header = {
-                "owner": self.owner,
-                "seq": self.seq,
-                "dimensions": self.dimensions,
-                "parts": [[len(part), zlib.crc32(part)] for part in parts],
-            }
-            text = json.dumps(header).encode()
-            write_durably(self.path, _MAGIC + _PREFIX.pack(len(text), zlib.crc32(text)) + text + b"".join(parts))
+            write(self.path, self.owner, self._contents())
             self.saved_seq = self.seq
 
     def load(self, latest: int) -> bool:
         """Read the file. False, and empty, when it is missing, unreadable, torn, or does not belong to a store at `latest`."""
         with self.lock:
             self._clear()
-            try:
-                data = self.path.read_bytes()
-            except OSError:
+            contents = read(self.path, self.owner, self.dimensions, latest)
+            if contents is None:
                 return False
-            parts = _read_parts(data, self.owner, self.dimensions, latest)
-            if parts is None:
-                return False
-            seq, vectors, columns, flat, lengths = parts
-            self._load(vectors, columns, flat, lengths)
-            self.seq = self.saved_seq = seq
+            self._load(contents)
+            self.saved_seq = self.seq
             return True
 
-    def _load(self, vectors: np.ndarray, columns: np.ndarray, flat: np.ndarray, lengths: np.ndarray) -> None:
-        count = len(columns)
+    def _load(self, contents: Contents) -> None:
+        columns, count = contents.columns, len(contents.columns)
         size = max(1024, count)
-        self._columns = np.zeros(size, dtype=_COLUMNS)
+        self._columns = np.zeros(size, dtype=COLUMNS)
         self._columns[:count] = columns
         self._ends = np.zeros(size, dtype=np.int64)
-        self._ends[:count] = np.cumsum(lengths)
-        self._terms = np.zeros(max(8192, len(flat)), dtype=np.uint32)
-        self._terms[: len(flat)] = flat
+        self._ends[:count] = np.cumsum(contents.lengths)
+        self._terms = np.zeros(max(8192, len(contents.terms)), dtype=np.uint32)
+        self._terms[: len(contents.terms)] = contents.terms
         self._count = count
-        self._vectors.add(np.ascontiguousarray(vectors))
+        self._vectors.add(np.ascontiguousarray(contents.vectors))
+        self._labels = {concept: frozenset(terms) for concept, terms in contents.labels.items()}
         self._position = {int(row): position for position, row in enumerate(columns["row"])}
-        for position, scope in enumerate(columns["scope"].tolist()):
+        self._threads = Threads(size)
+        self._threads.rebuild(columns["session"], columns["occurred_at"], columns["row"])
+        for position, (scope, concept, task) in enumerate(columns[["scope", "concept", "task"]].tolist()):
             self._by_scope.setdefault(scope, []).append(position)
-
-
-def _storage(index: Any, dimensions: int) -> np.ndarray:
-    """float32 [n, d]: a view of a flat index's vectors; valid until the next `add`."""
-    if index.ntotal == 0:
-        return np.zeros((0, dimensions), dtype=np.float32)
-    flat: np.ndarray = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * dimensions)
-    return flat.reshape(-1, dimensions)
-
-
-def _read_parts(data: bytes, owner: str, dimensions: int, latest: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
-    """Check a file's bytes part by part; None for anything that is not exactly what `save` wrote."""
-    start = len(_MAGIC) + _PREFIX.size
-    if len(data) < start or not data.startswith(_MAGIC):
-        return None
-    size, checksum = _PREFIX.unpack_from(data, len(_MAGIC))
-    text = data[start : start + size]
-    if len(text) != size or zlib.crc32(text) != checksum:
-        return None
-    header = json.loads(text)
-    if header["owner"] != owner or header["dimensions"] != dimensions or header["seq"] > latest:
-        return None
-    position, parts = start + size, []
-    for length, checksum in header["parts"]:
-        part = data[position : position + length]
-        if len(part) != length or zlib.crc32(part) != checksum:
-            return None
-        parts.append(part)
-        position += length
-    index = faiss.deserialize_index(np.frombuffer(parts[0], dtype=np.uint8))
-    vectors = _storage(index, dimensions).copy()
-    columns = np.frombuffer(parts[1], dtype=_COLUMNS)
-    return header["seq"], vectors, columns, np.frombuffer(parts[2], dtype=np.uint32), np.frombuffer(parts[3], dtype=np.int64)
+            if concept:
+                self._forests.setdefault(scope, Forest(self.dimensions)).add(concept, task, contents.vectors[position])
+        self.seq = contents.seq

@@ -24,8 +24,10 @@ from memos_core.cube import (
     dumps,
     new_id,
 )
+from memos_core.standing import standing
+from memos_core.features import features, prose
 from memos_core.parse import Noted
-from memos_core.recall import embedded_text
+from memos_core.when import expressions
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +85,12 @@ def identity(secret: bytes, template: Template, item: Noted, said_at: datetime |
     return hmac.digest(secret, dumps([*template.scope, "", template.session or "", *what]).encode(), "sha256")
 
 
-def searchable(text: str, speaker: str | None, vector: np.ndarray | None) -> Searchable | None:
-    """What the indexes hold of a plaintext. vector: float [d], of `embedded_text(text, speaker)`; None for what is held already."""
-    if vector is None:
+def as_searchable(cube: MemCube, vector: np.ndarray | None) -> Searchable | None:
+    """What the indexes hold of a plaintext cube. vector: float [d], of its text's `prose`; None for what is held already."""
+    if vector is None or not isinstance(cube.payload, Plaintext):
         return None
-    found = words(embedded_text(text, speaker))
-    return Searchable(np.asarray(vector, dtype="<f4"), terms(found), " ".join(found))
+    plain, said = prose(cube.payload.text), cube.identifiers
+    found = words(plain)
+    wish = said.role != "assistant" and (said.semantic_type is SemanticType.PREFERENCE or standing(plain) is not None)
+    traits = features(cube.payload.text, said.role, said.speaker, dated=bool(expressions(plain, said.occurred_at)), standing=wish)
+    return Searchable(np.asarray(vector, dtype="<f4"), terms(found), " ".join(found), traits)

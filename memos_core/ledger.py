@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from memos_core.changes import Add, Change, Erase, Outcome, Revise, Searchable, Take
 from memos_core.cube import Activation, Actor, CubeId, MemCube, Scope, ancestors, canonical, dumps, scope_key, scope_of_key
 from memos_core.errors import Conflict, NotFound, StoreCorrupt
+from memos_core.hierarchy import Place
 from memos_core.lifespan import warmed
 
 
@@ -121,10 +122,37 @@ def _write_grants(db: sqlite3.Connection, row: int, cube: MemCube) -> None:
 
 
 def _write_searchable(db: sqlite3.Connection, row: int, scopes: Sequence[int], seq: int, found: Searchable) -> None:
-    db.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)", (row, seq, found.vector.tobytes(), found.terms.tobytes()))
+    db.execute(
+        "INSERT OR REPLACE INTO vectors (row, seq, vector, terms, features) VALUES (?, ?, ?, ?, ?)",
+        (row, seq, found.vector.tobytes(), found.terms.tobytes(), found.features.packed()),
+    )
     db.execute(
         "INSERT OR REPLACE INTO lexical (rowid, terms) VALUES (?, ?)", (row, f"{found.words} {' '.join(f'_{scope}' for scope in scopes)}")
     )
+
+
+def _file(db: sqlite3.Connection, row: int, scope: int, seq: int, place: Place) -> None:
+    """File a fact: its task and concept are made when missing, and left when nothing else is filed there."""
+    (before,) = db.execute("SELECT concept FROM cubes WHERE row = ?", (row,)).fetchone()
+    for concept, parent, label in ((place.task, 0, place.labels[0]), (place.concept, place.task, place.labels[1])):
+        db.execute(
+            "INSERT OR IGNORE INTO concepts (concept, scope, parent, given, label, seq) VALUES (?,?,?,?,?,?)",
+            (concept, scope, parent, place.given, label, seq),
+        )
+    db.execute("UPDATE cubes SET concept = ? WHERE row = ?", (place.concept, row))
+    if before not in (0, place.concept):
+        _tidy_concept(db, before)
+
+
+def _tidy_concept(db: sqlite3.Connection, concept: int) -> None:
+    """After a fact has left: a label that was read from the facts is read anew, and what is empty goes, given names included."""
+    found = db.execute("SELECT parent FROM concepts WHERE concept = ?", (concept,)).fetchone()
+    if not found:
+        return
+    db.execute("UPDATE concepts SET label = '', labelled = 0 WHERE concept IN (?, ?) AND given = 0", (concept, found[0]))
+    if not db.execute("SELECT 1 FROM cubes WHERE concept = ? LIMIT 1", (concept,)).fetchone():
+        db.execute("DELETE FROM concepts WHERE concept = ?", (concept,))
+        db.execute("DELETE FROM concepts WHERE concept = ? AND concept NOT IN (SELECT parent FROM concepts)", (found[0],))
 
 
 def apply(db: sqlite3.Connection, change: Change) -> Outcome:
@@ -158,6 +186,8 @@ def _add(db: sqlite3.Connection, change: Add) -> Outcome:
     assert row is not None
     if change.searchable is not None:
         _write_searchable(db, row, scopes, seq, change.searchable)
+    if change.place is not None:
+        _file(db, row, scopes[-1], seq, change.place)
     for parent, version in change.parents:
         db.execute("INSERT INTO lineage VALUES (?, ?, ?, ?)", (cube.id, parent, change.relation, version))
     if isinstance(cube.payload, Activation):
@@ -185,6 +215,8 @@ def _revise(db: sqlite3.Connection, change: Revise) -> Outcome:
     )
     if change.searchable is not None:
         _write_searchable(db, row, scopes, seq, change.searchable)
+    if change.place is not None:
+        _file(db, row, scopes[-1], seq, change.place)
     db.execute("DELETE FROM grants WHERE row = ?", (row,))
     _write_grants(db, row, cube)
     if blob is not None and (not isinstance(cube.payload, Activation) or str(cube.state) == "archived"):
@@ -216,13 +248,14 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
     touched: dict[str, None] = {}
     for cube in descendants(db, change.ids):
         found = db.execute(
-            "SELECT c.row, c.scope, c.version, c.blob, c.body, s.key FROM cubes c JOIN scopes s USING (scope) WHERE c.id = ?", (cube,)
+            "SELECT c.row, c.scope, c.version, c.blob, c.body, c.concept, s.key FROM cubes c JOIN scopes s USING (scope) WHERE c.id = ?",
+            (cube,),
         ).fetchone()
         if not found:
             if cube in change.ids:
                 raise NotFound(f"no cube {cube}; it may have been forgotten already")
             continue
-        row, scope, version, blob, body, key = found
+        row, scope, version, blob, body, concept, key = found
         payload = load(body).payload
         if isinstance(payload, Activation):
             prefix_keys.append(payload.prefix_key)
@@ -244,6 +277,8 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
         ):
             db.execute(f"DELETE FROM {table} WHERE {column} = ?", (cube,))
         db.execute("UPDATE versions SET body = NULL WHERE id = ?", (cube,))
+        if concept:
+            _tidy_concept(db, concept)
         if blob is not None:
             _doom(db, blob)
         erased.append(cube)

@@ -17,20 +17,23 @@ import numpy as np
 from memos_core import books
 from memos_core.absent import absent, not_yet
 from memos_core.access import may, may_enter, require, rules
-from memos_core.analyse import terms, words
 from memos_core.books import Verification
 from memos_core.changes import Add, Erase, Revise, Take
-from memos_core.cube import LOCAL_OWNER, Actor, CubeId, MemCube, Origin, Plaintext, Scope, SemanticType, State, as_scope, as_text, as_time
+from memos_core.cube import LOCAL_OWNER, Actor, CubeId, MemCube, Origin, Plaintext, Scope, SemanticType, State, as_scope, as_text, as_time, scope_key
 from memos_core.embed import CachedEmbedder, Embedder, check_identity, local_embedder
 from memos_core.errors import InvalidInput, NotAvailable, NotFound
 from memos_core.heads import kept_heads, ready_head
 from memos_core.index import Index
-from memos_core.intake import Template, identity, searchable
+from memos_core.features import prose
+from memos_core.hierarchy import given_place
+from memos_core.intake import Template, as_searchable, identity
 from memos_core.lifespan import recallable
 from memos_core.parse import Noted, as_access, as_member, as_path, as_priority, as_session, as_ttl, notes
 from memos_core.plan import Message, make_plan, render, strip_blocks
 from memos_core.policy import Move, Thresholds
-from memos_core.recall import Recall, as_hits, embedded_text, for_prompt, rank
+from memos_core.query import name_hashes, question
+from memos_core.rank import Asked, rank
+from memos_core.recall import Recall, as_hits, for_prompt
 from memos_core.revise import as_of_version, next_version, revised
 from memos_core.scheduler import Scheduler
 from memos_core.snapshot import AuditEntry, Snapshot, Version
@@ -150,12 +153,26 @@ class MemOS:
     ) -> list[Add]:
         with self._store.read() as view:
             known = view.known(digests)
-        fresh = {digest: embedded_text(item.text, item.speaker) for item, digest in zip(noted, digests, strict=True) if digest not in known}
+        fresh = {digest: prose(item.text) for item, digest in zip(noted, digests, strict=True) if digest not in known}
         vectors = dict(zip(fresh, self._embedder(list(fresh.values())), strict=True)) if fresh else {}
-        return [
-            Add(template.cube(item, said_at, clock), template.actor, searchable(item.text, item.speaker, vectors.get(digest)), digest)
-            for item, digest in zip(noted, digests, strict=True)
+        cubes = [template.cube(item, said_at, clock) for item in noted]
+        adds = [
+            Add(cube, template.actor, as_searchable(cube, vectors.get(digest)), identity=digest)
+            for cube, digest in zip(cubes, digests, strict=True)
         ]
+        return self._filed(template, adds)
+
+    def _filed(self, template: Template, adds: Sequence[Add]) -> list[Add]:
+        """The adds with the place in the hierarchy that each new fact will have."""
+        sessions = {template.session} if template.session is not None else set()
+        with self._index.lock, self._view() as view:
+            draft = self._index.draft(view.scope_number(template.scope), sessions)
+        given = given_place(scope_key(template.scope), template.path) if template.path else None
+        return [
+            add if (found := add.searchable) is None else
+            replace(add, place=draft.place(add.cube.id, found.vector, len(set(found.terms.tolist())), template.session, given))
+            for add in adds
+        ]  # fmt: skip
 
     # ------------------------------------------------------------------ recall
     def recall(
@@ -183,13 +200,17 @@ class MemOS:
         if not query.strip():
             return Recall(query, ())
         query = as_text(query, "query")
-        vector, wanted = self._embedder([query])[0], words(query)
+        with self._index.lock, self._view() as view:
+            voices = self._index.voices(name_hashes(query), view.authorised(place, who), clock.timestamp())
+        asked = question(query, voices)
+        vector = self._embedder([asked.bare])[0]
         with self._index.lock, self._view() as view:  # nobody moves the index on while its rows are read
             authorised = view.authorised(place, who)
             narrowed = len(self._index) > FULL_TEXT_FROM and not authorised.rows and rules(who, place)
-            lexical = view.lexical_rows(sorted(set(wanted)), place) if narrowed else None
-            scored = self._index.search(vector, terms(wanted), authorised, clock.timestamp(), lexical)
-            ranked = rank(scored, clock.timestamp(), k)
+            lexical = view.lexical_rows(sorted(set(asked.terms)), place) if narrowed else None
+            found = self._index.search(vector, asked.terms, authorised, clock.timestamp(), lexical)
+            named = Asked(tuple({voices[name] for name in asked.names}), asked.asks_when, asked.own_past)
+            ranked = rank(found, named, clock.timestamp(), k)
             cubes = view.heads_by_row([item.row for item in ranked], clock)
         allowed = {row: cube for row, cube in cubes.items() if may(cube, who, "read") and recallable(cube, clock)}
         return Recall(query, as_hits(ranked, allowed, k))
@@ -331,9 +352,10 @@ class MemOS:
     def _revise(self, cube: MemCube, new: MemCube, who: Actor, action: str, detail: str = "") -> MemCube:
         found = None
         if isinstance(new.payload, Plaintext) and new.payload != cube.payload:
-            text, speaker = new.payload.text, new.identifiers.speaker
-            found = searchable(text, speaker, self._embedder([embedded_text(text, speaker)])[0])
-        (outcome,) = self._store.commit([Revise(new, who, action, found, detail)])
+            found = as_searchable(new, self._embedder([prose(new.payload.text)])[0])
+        path = new.identifiers.path
+        place = given_place(scope_key(new.governance.scope), path) if path and path != cube.identifiers.path else None
+        (outcome,) = self._store.commit([Revise(new, who, action, found, place, detail)])
         return outcome.cubes[0]
 
     def forget(

@@ -68,7 +68,18 @@ CREATE INDEX usage_heat ON usage (scope, heat_log2);
 CREATE TABLE doomed (blob TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[tuple[int, str, str], ...] = ((1, "the first schema", _INITIAL),)
+_HIERARCHY = """
+-- Tasks (without a parent) and concepts (below one). `label` is '' until one has been read from the facts, or again after an erasure.
+CREATE TABLE concepts (concept INTEGER PRIMARY KEY, scope INTEGER NOT NULL, parent INTEGER NOT NULL, given INTEGER NOT NULL,
+  label TEXT NOT NULL, labelled INTEGER NOT NULL DEFAULT 0, seq INTEGER NOT NULL);
+CREATE INDEX concepts_scope ON concepts (scope, parent);
+CREATE INDEX concepts_given ON concepts (seq) WHERE given = 1;
+ALTER TABLE cubes ADD COLUMN concept INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX cubes_concept ON cubes (concept) WHERE concept <> 0;
+ALTER TABLE vectors ADD COLUMN features BLOB NOT NULL DEFAULT x'';
+"""
+
+MIGRATIONS: tuple[tuple[int, str, str], ...] = ((1, "the first schema", _INITIAL), (2, "the hierarchy, and features for ranking", _HIERARCHY))
 VERSION = MIGRATIONS[-1][0]
 
 

@@ -33,6 +33,10 @@ class Event:
     expires_at: float | None
     priority: float
     vector_seq: int | None
+    session: str | None
+    concept: int
+    task: int
+    given: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +207,9 @@ class Snapshot:
     def events_since(self, seq: int) -> Iterator[Event]:
         """Cubes changed after `seq`, oldest change first, without their vectors."""
         rows = self.db.execute(
-            "SELECT c.row, c.seq, c.scope, c.state, c.kind, c.occurred_at, c.expires_at, c.priority, v.seq FROM cubes c"
-            " LEFT JOIN vectors v ON v.row = c.row WHERE c.seq > ? ORDER BY c.seq",
+            "SELECT c.row, c.seq, c.scope, c.state, c.kind, c.occurred_at, c.expires_at, c.priority, v.seq, c.session, c.concept,"
+            " coalesce(k.parent, 0), coalesce(k.given, 0) FROM cubes c LEFT JOIN vectors v ON v.row = c.row"
+            " LEFT JOIN concepts k ON k.concept = c.concept WHERE c.seq > ? ORDER BY c.seq, c.row",
             (seq,),
         )
         return (Event(*row) for row in rows)
@@ -213,13 +218,31 @@ class Snapshot:
         """Rows of cubes erased after `seq`."""
         return [row[0] for row in self.db.execute("SELECT row FROM tombstones WHERE seq > ?", (seq,))]
 
-    def vectors(self, rows: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
-        """float32 vector and uint32 terms, as bytes, by row."""
-        found: dict[int, tuple[bytes, bytes]] = {}
+    def searchables(self, rows: Sequence[int]) -> dict[int, tuple[bytes, bytes, bytes]]:
+        """float32 vector, uint32 terms and FEATURES, as bytes, by row."""
+        found: dict[int, tuple[bytes, bytes, bytes]] = {}
         for part in _parts(rows):
-            read = self.db.execute(f"SELECT row, vector, terms FROM vectors WHERE row IN ({_marks(part)})", part)
-            found |= {row: (vector, terms) for row, vector, terms in read}
+            read = self.db.execute(f"SELECT row, vector, terms, features FROM vectors WHERE row IN ({_marks(part)})", part)
+            found |= {row: (vector, terms, features) for row, vector, terms, features in read}
         return found
+
+    def given_labels(self, seq: int) -> list[tuple[int, str]]:
+        """Concepts that callers named after `seq`, with the names of the task and the concept."""
+        return self.db.execute(
+            "SELECT c.concept, t.label || ' ' || c.label FROM concepts c JOIN concepts t ON t.concept = c.parent WHERE c.given = 1 AND c.seq > ?",
+            (seq,),
+        ).fetchall()
+
+    def scope_number(self, scope: Scope) -> int | None:
+        """The scope's number in the tables; None for one that has nothing yet."""
+        row = self.db.execute("SELECT scope FROM scopes WHERE key = ?", (scope_key(scope),)).fetchone()
+        return int(row[0]) if row else None
+
+    def without_features(self, limit: int) -> list[tuple[int, int, bytes]]:
+        """Row, scope and body of plaintext that an earlier version wrote without features, oldest first."""
+        return self.db.execute(
+            "SELECT c.row, c.scope, c.body FROM cubes c JOIN vectors v ON v.row = c.row WHERE v.features = x'' ORDER BY c.row LIMIT ?", (limit,)
+        ).fetchall()
 
     def lexical_rows(self, words: Sequence[str], scope: Scope) -> list[int] | None:
         """Rows at or below a scope that hold any of the words (letters and digits only), in order.

@@ -1,0 +1,84 @@
+"""What ranking needs to know of a message besides its words and meaning, read off its text once, when it is written. Pure.
+
+Rules ours: who speaks and whom they address by name, whether the message only asks, whether it says when, whether it is a
+standing wish. Names are kept as hashes of 32 bits: enough to recognise, nothing to read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from memos_core.analyse import fold, term, words
+
+ASKS, QUESTION, DATED, STANDING = 1, 2, 4, 8
+"""Bits of `traits`: holds nothing but a question; holds one; says when; asks to be kept to from now on."""
+
+FEATURES = np.dtype([("traits", "u1"), ("voice", "<u4"), ("name", "<u4"), ("called", "<u4"), ("length", "<u2")])
+"""voice: who spoke. name: their first name, 0 for a mere role. called: the name they addressed somebody by, 0 for none. length: terms."""
+
+LONGEST_QUESTION = 15
+
+_CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_ONLY_ASKS = re.compile(r"[^.!]*\?\W*\Z")
+_ASKING = re.compile(
+    r"(?:\w+,\s+|(?:and|so|but|oh|wow|hey|hi|well|hmm|ok|okay|yeah|nice|great|cool)\b[\s,!.]*)*"
+    r"(?:what|how|when|where|why|who|which|whose|do|does|did|have|has|had|are|is|was|were|can|could|would|will|should|any|got|ever)\b",
+    re.IGNORECASE,
+)
+_CALLED = re.compile(
+    r"(?:^|[.!?,]\s*)(?:hey|hi|hello|hiya|thanks|thank you|thx|good (?:morning|evening|night|afternoon)|morning|wow|oh|yes|yeah|yep|sure|sorry|dear"
+    r"|cheers|absolutely|congrats|congratulations),?!?\s+(?-i:([A-Z][^\W\d_]+))\b|,\s+(?-i:([A-Z][^\W\d_]+))\s*(?:[!?.,]|$)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """The features of one message; see FEATURES."""
+
+    traits: int = 0
+    voice: int = 0
+    name: int = 0
+    called: int = 0
+    length: int = 0
+
+    def packed(self) -> bytes:
+        """As the store keeps them."""
+        return np.array((self.traits, self.voice, self.name, self.called, min(self.length, 65535)), dtype=FEATURES).tobytes()
+
+
+def prose(text: str) -> str:
+    """The text without its code blocks, or the whole where nothing else is left: what is embedded and indexed."""
+    return _CODE.sub(" ", text).strip() or text
+
+
+def first_name(name: str) -> str:
+    """The name's first word, folded: what people call each other."""
+    found = fold(name).split()
+    return found[0] if found else ""
+
+
+def features(text: str, role: str | None, speaker: str | None, *, dated: bool, standing: bool) -> Features:
+    """Read a message's features off its text. dated: a time expression was found in it. standing: a standing wish was."""
+    plain = prose(text)
+    count = len(words(plain))
+    asks = "?" in plain
+    only = asks and count <= LONGEST_QUESTION and _ONLY_ASKS.match(plain) is not None and _ASKING.match(plain) is not None
+    named = speaker if speaker and fold(speaker) != fold(role or "") else None
+    called = next((group for match in _CALLED.finditer(plain) for group in match.groups() if group), None)
+    return Features(
+        traits=ASKS * only | QUESTION * asks | DATED * dated | STANDING * standing,
+        voice=term(fold(speaker or role or "")) if speaker or role else 0,
+        name=term(first_name(named)) if named else 0,
+        called=term(fold(called)) if called else 0,
+        length=count,
+    )
+
+
+def unpack(blobs: Iterable[bytes]) -> np.ndarray:
+    """FEATURES [n] from what the store keeps."""
+    return np.frombuffer(b"".join(blobs), dtype=FEATURES)
