@@ -51,7 +51,9 @@ class Place:
 def given_place(scope_key: str, path: Sequence[str]) -> Place:
     """The place that a path names: its first part is the task, the rest the concept (the task itself when there is no rest)."""
     task, concept = path[0], "/".join(path[1:]) or path[0]
-    return Place(concept_id(scope_key, "concept", fold(task), fold(concept)), concept_id(scope_key, "task", fold(task)), (task, concept), True)
+    return Place(
+        concept_id(scope_key, "concept", fold(task), fold(concept)), concept_id(scope_key, "task", fold(task)), (task, concept), True
+    )
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
@@ -61,7 +63,9 @@ def unit(vector: np.ndarray) -> np.ndarray:
 
 def in_context(vector: np.ndarray, recent: Sequence[np.ndarray]) -> np.ndarray:
     """A message's vector with what was said just before it, newest first. float [d], of length one."""
-    around = sum((CONTEXT_FADES**age * np.asarray(one, dtype=np.float64) for age, one in enumerate(recent[:CONTEXT_MESSAGES])), np.zeros(len(vector)))
+    around = sum(
+        (CONTEXT_FADES**age * np.asarray(one, dtype=np.float64) for age, one in enumerate(recent[:CONTEXT_MESSAGES])), np.zeros(len(vector))
+    )
     return unit(vector + CONTEXT * unit(around))
 
 

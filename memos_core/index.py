@@ -319,7 +319,9 @@ class Index:
             for session in sessions if scope is not None else ():
                 tail = self._threads.tail(session_key(scope, session), CONTEXT_MESSAGES) if scope is not None else []
                 if tail:
-                    threads[session] = Thread([self._matrix()[position].copy() for position in tail], int(self._columns["concept"][tail[0]]))
+                    threads[session] = Thread(
+                        [self._matrix()[position].copy() for position in tail], int(self._columns["concept"][tail[0]])
+                    )
             return Draft(self._forests.get(scope) if scope is not None else None, self.dimensions, threads)
 
     # ------------------------------------------------------------------ the file

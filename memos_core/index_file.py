@@ -99,7 +99,9 @@ def read(path: Path, owner: str, dimensions: int, latest: int) -> Contents | Non
         parts.append(part)
         position += length
     vectors = storage(faiss.deserialize_index(np.frombuffer(parts[0], dtype=np.uint8)), dimensions).copy()
-    columns, terms, lengths = (np.frombuffer(part, dtype=kind) for part, kind in zip(parts[1:4], (COLUMNS, np.uint32, np.int64), strict=True))
+    columns, terms, lengths = (
+        np.frombuffer(part, dtype=kind) for part, kind in zip(parts[1:4], (COLUMNS, np.uint32, np.int64), strict=True)
+    )
     if not len(vectors) == len(columns) == len(lengths) or lengths.sum() != len(terms):
         return None
     return Contents(header["seq"], vectors, columns, terms, lengths, {concept: held for concept, held in json.loads(parts[4])})

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import sha256
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +14,42 @@ import numpy as np
 
 from memos_core import books
 from memos_core.absent import absent, not_yet
-from memos_core.access import may, may_enter, require, rules
+from memos_core.access import Action, may, may_enter, require, rules
 from memos_core.books import Verification
-from memos_core.changes import Add, Erase, Revise, Take
-from memos_core.cube import LOCAL_OWNER, Actor, CubeId, MemCube, Origin, Plaintext, Scope, SemanticType, State, as_scope, as_text, as_time, scope_key
+from memos_core.changes import Erase
+from memos_core.cube import (
+    LOCAL_OWNER,
+    Actor,
+    CubeId,
+    MemCube,
+    Origin,
+    Plaintext,
+    Scope,
+    SemanticType,
+    State,
+    as_scope,
+    as_text,
+    as_time,
+)
 from memos_core.embed import CachedEmbedder, Embedder, check_identity, local_embedder
 from memos_core.errors import InvalidInput, NotAvailable, NotFound
-from memos_core.heads import kept_heads, ready_head
+from memos_core.heads import kept_heads
+from memos_core.house import House
 from memos_core.index import Index
-from memos_core.features import prose
-from memos_core.hierarchy import given_place
-from memos_core.intake import Template, as_searchable, identity
+from memos_core.intake import Template, identity
 from memos_core.lifespan import recallable
-from memos_core.parse import Noted, as_access, as_member, as_path, as_priority, as_session, as_ttl, notes
-from memos_core.plan import Message, make_plan, render, strip_blocks
+from memos_core.parse import as_access, as_member, as_path, as_priority, as_session, as_ttl, notes
+from memos_core.plan import Message, strip_blocks
 from memos_core.policy import Move, Thresholds
-from memos_core.query import name_hashes, question
-from memos_core.rank import Asked, rank
-from memos_core.recall import Recall, as_hits, for_prompt
+from memos_core.reading import search
+from memos_core.recall import Recall, for_prompt
 from memos_core.revise import as_of_version, next_version, revised
 from memos_core.scheduler import Scheduler
-from memos_core.snapshot import AuditEntry, Snapshot, Version
+from memos_core.snapshot import AuditEntry, Version
 from memos_core.store import SQLiteStore
-from memos_core.turn import Remembered, Turn, Visible, visible
-
-FULL_TEXT_FROM = 20_000
-"""From this many memories on, the store's full-text index narrows the lexical scan. It changes the time, not the result."""
+from memos_core.turn import Remembered, Turn, visible
+from memos_core.turns import begun
+from memos_core.writing import new_facts, revise
 
 ActorLike = str | Sequence[str] | None
 ScopeLike = str | Sequence[str]
@@ -51,12 +59,11 @@ class MemOS:
     """A memory: one directory, many scopes. Open it with `MemOS.open`."""
 
     def __init__(self, store: SQLiteStore, embedder: CachedEmbedder, index: Index, engine: Any, thresholds: Thresholds) -> None:
+        self._house = House(store, embedder, index, engine)
         self._store = store
-        self._embedder = embedder
         self._index = index
-        self._engine = engine
         self._actor: Actor | None = None
-        self._scheduler = Scheduler(store, engine, thresholds, self._count)
+        self._scheduler = Scheduler(store, engine, thresholds, self._house.count)
 
     @classmethod
     def open(cls, path: str | Path, *, embedder: Embedder | None = None, engine: Any = None, thresholds: Thresholds | None = None) -> MemOS:
@@ -93,7 +100,7 @@ class MemOS:
         if self._store.closed:
             return
         with self._store.file_lock:  # an erasure elsewhere comes before or after, never between catching up and saving
-            with self._view():
+            with self._house.view():
                 pass
             if self._index.seq > self._index.saved_seq:
                 self._index.save()
@@ -145,34 +152,8 @@ class MemOS:
         )  # fmt: skip
         noted = [replace(item, text=as_text(strip_blocks(item.text))) for item in notes(what)]
         digests = [identity(self._store.secret, template, item, said_at) for item in noted]
-        adds = self._adds(template, noted, digests, said_at, clock)
+        adds = new_facts(self._house, template, noted, digests, said_at, clock)
         return [Remembered.of(outcome) for outcome in self._store.commit(adds)] if adds else []
-
-    def _adds(
-        self, template: Template, noted: Sequence[Noted], digests: Sequence[bytes], said_at: datetime | None, clock: datetime
-    ) -> list[Add]:
-        with self._store.read() as view:
-            known = view.known(digests)
-        fresh = {digest: prose(item.text) for item, digest in zip(noted, digests, strict=True) if digest not in known}
-        vectors = dict(zip(fresh, self._embedder(list(fresh.values())), strict=True)) if fresh else {}
-        cubes = [template.cube(item, said_at, clock) for item in noted]
-        adds = [
-            Add(cube, template.actor, as_searchable(cube, vectors.get(digest)), identity=digest)
-            for cube, digest in zip(cubes, digests, strict=True)
-        ]
-        return self._filed(template, adds)
-
-    def _filed(self, template: Template, adds: Sequence[Add]) -> list[Add]:
-        """The adds with the place in the hierarchy that each new fact will have."""
-        sessions = {template.session} if template.session is not None else set()
-        with self._index.lock, self._view() as view:
-            draft = self._index.draft(view.scope_number(template.scope), sessions)
-        given = given_place(scope_key(template.scope), template.path) if template.path else None
-        return [
-            add if (found := add.searchable) is None else
-            replace(add, place=draft.place(add.cube.id, found.vector, len(set(found.terms.tolist())), template.session, given))
-            for add in adds
-        ]  # fmt: skip
 
     # ------------------------------------------------------------------ recall
     def recall(
@@ -200,26 +181,13 @@ class MemOS:
         if not query.strip():
             return Recall(query, ())
         query = as_text(query, "query")
-        with self._index.lock, self._view() as view:
-            voices = self._index.voices(name_hashes(query), view.authorised(place, who), clock.timestamp())
-        asked = question(query, voices)
-        vector = self._embedder([asked.bare])[0]
-        with self._index.lock, self._view() as view:  # nobody moves the index on while its rows are read
-            authorised = view.authorised(place, who)
-            narrowed = len(self._index) > FULL_TEXT_FROM and not authorised.rows and rules(who, place)
-            lexical = view.lexical_rows(sorted(set(asked.terms)), place) if narrowed else None
-            found = self._index.search(vector, asked.terms, authorised, clock.timestamp(), lexical)
-            named = Asked(tuple({voices[name] for name in asked.names}), asked.asks_when, asked.own_past)
-            ranked = rank(found, named, clock.timestamp(), k)
-            cubes = view.heads_by_row([item.row for item in ranked], clock)
-        allowed = {row: cube for row, cube in cubes.items() if may(cube, who, "read") and recallable(cube, clock)}
-        return Recall(query, as_hits(ranked, allowed, k))
+        return search(self._house, query, place, who, k, clock)
 
     def conversation(self, *, scope: ScopeLike, session: str, actor: ActorLike = None) -> list[MemCube]:
         """The messages of a session that are remembered, in the order they were written."""
         place, clock = as_scope(scope), as_time(None, "now")
         who = self._who(actor, place)
-        with self._view() as view:
+        with self._house.view() as view:
             cubes = view.conversation(place, str(session), clock)
         return [cube for cube in cubes if may(cube, who, "read") and recallable(cube, clock)]
 
@@ -249,44 +217,7 @@ class MemOS:
         # the visible conversation must not take the places of what it does not say
         found = self.recall(query, scope=place, k=3 * k + len(seen.said), now=clock, actor=who).hits
         recall = Recall(query, for_prompt([hit for hit in found if hit.text not in seen.said], k))
-        with self._view() as view:
-            placements = view.placements(place, name)
-            kept = kept_heads(view, clock, place) if rules(who, place) else []
-        plan = make_plan(
-            system=seen.system,
-            turn_index=seen.index,
-            candidates=[(hit.cube, ", ".join(map(str, hit.reasons))) for hit in recall.hits],
-            head=ready_head(kept, self._engine, seen.system, place, self._store.blobs.path),
-            placed={
-                index: [then for then, head in placements.get(key, ()) if may(head, who, "read") and recallable(head, clock)]
-                for index, key in seen.earlier.items()
-            },
-            said=seen.said,
-            token_budget=token_budget,
-            count=self._count,
-        )
-        return Turn(
-            scope=place,
-            session=name,
-            key=seen.key,
-            prompt=render(seen.messages, plan),
-            plan=plan,
-            recall=recall,
-            write=lambda turn, reply, at: self._take(turn, seen, reply, who, clock if at is None else as_time(at, "now")),
-        )
-
-    def _take(self, turn: Turn, seen: Visible, reply: str, actor: Actor, clock: datetime) -> list[Remembered]:
-        if not isinstance(reply, str):
-            raise InvalidInput(f"the reply must be a str, got {type(reply).__name__}")
-        said: list[Message] = [seen.user, {"role": "assistant", "content": strip_blocks(reply)}]
-        template = Template(turn.scope, actor, turn.session)
-        noted = notes([message for message in said if message["content"].strip()])
-        digests = [identity(self._store.secret, template, item, None, turn.key) for item in noted]
-        adds = self._adds(template, noted, digests, None, clock)
-        used = tuple((item.id, item.form) for item in (*turn.plan.inject, *turn.plan.reuse) if item.recalled)
-        take = Take(turn.scope, turn.session, turn.key, clock, seen.system, tuple(adds), used, turn.plan.placed)
-        (outcome,) = self._store.commit([take])
-        return [Remembered.of(each) for each in outcome.each]
+        return begun(self._house, seen, recall, place, name, who, token_budget, clock)
 
     def tick(self, now: datetime | None = None) -> list[Move]:
         """Let the scheduler move memory by its use: expire, prefill what is hot, drop what does not fit. Returns the moves with reasons.
@@ -305,7 +236,7 @@ class MemOS:
     def history(self, id: CubeId, *, actor: ActorLike = None) -> list[Version]:
         """All versions of a cube, oldest first. Of an erased cube the local owner still sees who did what and when, without content."""
         who = self._who(actor, None)
-        with self._view() as view:
+        with self._house.view() as view:
             erased = view.tombstone(id)
             versions = view.history(id)
         if not erased:
@@ -331,32 +262,23 @@ class MemOS:
     ) -> MemCube:
         """The next version of a cube, with what is given changed; the earlier ones stay in its history.
 
-        expected_version: refuse (Conflict) when somebody was faster. Raises InvalidInput, NotFound, AccessDenied or Conflict.
+        expected_version: refuse (VersionConflict) when somebody was faster. Raises InvalidInput, NotFound, AccessDenied or VersionConflict.
         """
         clock, who = as_time(now, "now"), self._who(actor, None)
         cube = self._permitted(id, "write", who, clock)
         new = revised(cube, who, clock, text=text, path=path, ttl=ttl, priority=priority, read=read, write=write, state=state)
-        return self._revise(cube, next_version(cube, new, clock, expected_version), who, "update")
+        return revise(self._house, cube, next_version(cube, new, clock, expected_version), who, "update")
 
     def rollback(self, id: CubeId, version: int, *, actor: ActorLike = None, now: datetime | None = None) -> MemCube:
         """Make an earlier version the newest again, as a further version: nothing in between is lost. Raises NotFound or AccessDenied."""
         clock, who = as_time(now, "now"), self._who(actor, None)
         cube = self._permitted(id, "write", who, clock)
-        with self._view() as view:
+        with self._house.view() as view:
             then = next((entry.cube for entry in view.history(id) if entry.version == version), None)
         if then is None:
             raise NotFound(f"cube {id} has no version {version}; it is at {cube.version}")
         new = next_version(cube, as_of_version(cube, then), clock, None)
-        return self._revise(cube, new, who, "rollback", f"to version {version}")
-
-    def _revise(self, cube: MemCube, new: MemCube, who: Actor, action: str, detail: str = "") -> MemCube:
-        found = None
-        if isinstance(new.payload, Plaintext) and new.payload != cube.payload:
-            found = as_searchable(new, self._embedder([prose(new.payload.text)])[0])
-        path = new.identifiers.path
-        place = given_place(scope_key(new.governance.scope), path) if path and path != cube.identifiers.path else None
-        (outcome,) = self._store.commit([Revise(new, who, action, found, place, detail)])
-        return outcome.cubes[0]
+        return revise(self._house, cube, new, who, "rollback", f"to version {version}")
 
     def forget(
         self, id: CubeId | Sequence[CubeId], *, reason: str = "asked to forget", actor: ActorLike = None, now: datetime | None = None
@@ -371,13 +293,13 @@ class MemOS:
         for each in ids:
             self._permitted(each, "write", who, clock)
         (outcome,) = self._store.commit([Erase(ids, who, clock, reason)])
-        if self._reuses():
+        if self._house.reuses:
             for key in outcome.prefix_keys:
-                self._engine.detach(key)
+                self._house.engine.detach(key)
             for scope in outcome.scopes_touched:  # prompts of these scopes may have held the text
-                self._engine.forget_scope(scope)
-        self._embedder.clear()
-        with self._view():  # the index lets go of the vectors
+                self._house.engine.forget_scope(scope)
+        self._house.embedder.clear()
+        with self._house.view():  # the index lets go of the vectors
             pass
         self._store.settle()
         return outcome.erased
@@ -388,7 +310,7 @@ class MemOS:
             not_yet('promote(to="parameter")', "parameter memory")
         if to != "activation":
             raise InvalidInput(f"to must be 'activation' or 'parameter', got {to!r}")
-        if not self._reuses():
+        if not self._house.reuses:
             raise NotAvailable("promoting to activation memory needs an engine that keeps KV: MemOS.open(..., engine=HFEngine.load())")
         clock, who = as_time(now, "now"), self._who(actor, None)
         sources = [self._permitted(each, "write", who, clock) for each in ((ids,) if isinstance(ids, str) else ids)]
@@ -396,7 +318,7 @@ class MemOS:
         if len(scopes) != 1 or not all(isinstance(cube.payload, Plaintext) for cube in sources):
             raise InvalidInput("promote takes plaintext cubes of one scope, since their KV is kept for that scope alone")
         (scope,) = scopes
-        with self._view() as view:
+        with self._house.view() as view:
             system = view.last_system(scope)
         return [self._scheduler.prefill(sources, scope, system, clock, f"promoted by {'/'.join(who)}")]
 
@@ -404,7 +326,7 @@ class MemOS:
         """Give up activation cubes: the KV goes, the text it came from stays. Returns the archived cubes."""
         clock, who = as_time(now, "now"), self._who(actor, None)
         wanted = [self._permitted(each, "write", who, clock) for each in ((ids,) if isinstance(ids, str) else ids)]
-        with self._view() as view:
+        with self._house.view() as view:
             heads = {head.cube.id: head for head in kept_heads(view, clock)}
         if others := [cube.id for cube in wanted if cube.id not in heads]:
             raise InvalidInput(f"cube {others[0]} is not active activation memory; there is nothing to demote")
@@ -416,18 +338,18 @@ class MemOS:
         """Who did what, oldest first, of a scope and all below it, of one cube, or of everything; what the actor holds of it."""
         place = None if scope is None else as_scope(scope)
         who = self._who(actor, place)
-        with self._view() as view:
+        with self._house.view() as view:
             return [entry for entry in view.audit(place, id) if rules(who, entry.scope)]
 
     def verify(self) -> Verification:
         """Check everything: the database, all hash chains, every blob, and that the index holds what the store holds."""
-        with self._view() as view:
+        with self._house.view() as view:
             return books.verify(self._store, view, len(self._index))
 
     def stats(self) -> dict[str, Any]:
         """How much there is of everything, on disk and in the engine."""
-        with self._view() as view:
-            return books.sizes(self._store, view) | {"kv": self._engine.kv.stats() if self._reuses() else {}}
+        with self._house.view() as view:
+            return books.sizes(self._store, view) | {"kv": self._house.engine.kv.stats() if self._house.reuses else {}}
 
     # ------------------------------------------------------------------ not here yet
     timeline = absent("timeline", "timestamp-based loading")
@@ -438,35 +360,10 @@ class MemOS:
     import_ = classmethod(absent("import_", "export and import"))
 
     # ------------------------------------------------------------------ inside
-    @contextmanager
-    def _view(self) -> Iterator[Snapshot]:
-        """A snapshot that the index has caught up with."""
-        for attempt in count():
-            with self._store.read() as view:
-                if attempt >= 20:  # nobody outruns us that often: the store went back in time, as when a backup is restored
-                    self._index.reset()
-                if self._index.catch_up(view):
-                    yield view
-                    return
-
     def _who(self, actor: ActorLike, scope: Scope | None) -> Actor:
         if actor is not None:
             return as_scope(actor if isinstance(actor, str) else tuple(actor), "actor")
         return self._actor or scope or LOCAL_OWNER
 
-    def _permitted(self, id: CubeId, action: Any, who: Actor, clock: datetime) -> MemCube:
-        if not isinstance(id, str):
-            raise InvalidInput(f"a cube's id is a str, got {type(id).__name__}")
-        with self._view() as view:
-            cube = view.heads([id], clock).get(id)
-            gone = cube is None and view.tombstone(id)
-        if cube is None:
-            raise NotFound(f"cube {id} has been forgotten" if gone else f"no cube {id!r}; ids come from remember() and recall()")
-        require(may(cube, who, action), who, action, f"cube {id}")
-        return cube
-
-    def _reuses(self) -> bool:
-        return self._engine is not None and "activation" in self._engine.capabilities
-
-    def _count(self, text: str) -> int:
-        return int(self._engine.count(text)) if hasattr(self._engine, "count") else (len(text.encode()) + 3) // 4
+    def _permitted(self, id: CubeId, action: Action, who: Actor, clock: datetime) -> MemCube:
+        return self._house.permitted(id, action, who, clock)

@@ -39,7 +39,7 @@ SAMPLE = 64
 @lru_cache(maxsize=8192)
 def phrases(text: str) -> tuple[tuple[str, ...], ...]:
     """The noun phrases of a text in order, each of one to three words as they were written, code and links left out."""
-    from textblob.en import tag  # its import takes a third of a second
+    from textblob.en import tag  # type: ignore[import-untyped]  # its import takes a third of a second
 
     plain = _LINK.sub(" ", _CODE.sub(" ", text.replace("’", "'")))
     plain = _CLITIC.sub(" ", _ANNOTATION.sub(". ", plain))[:4000]

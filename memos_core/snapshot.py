@@ -241,7 +241,8 @@ class Snapshot:
     def without_features(self, limit: int) -> list[tuple[int, int, bytes]]:
         """Row, scope and body of plaintext that an earlier version wrote without features, oldest first."""
         return self.db.execute(
-            "SELECT c.row, c.scope, c.body FROM cubes c JOIN vectors v ON v.row = c.row WHERE v.features = x'' ORDER BY c.row LIMIT ?", (limit,)
+            "SELECT c.row, c.scope, c.body FROM cubes c JOIN vectors v ON v.row = c.row WHERE v.features = x'' ORDER BY c.row LIMIT ?",
+            (limit,),
         ).fetchall()
 
     def lexical_rows(self, words: Sequence[str], scope: Scope) -> list[int] | None:

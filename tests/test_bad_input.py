@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 from conftest import NOW, bag_of_words
 
-import memos_core.memos
+import memos_core.reading
 from memos_core import (
     Activation,
-    Conflict,
     EmbedderMismatch,
     InvalidInput,
     MemOS,
@@ -29,6 +28,7 @@ from memos_core import (
     StoreCorrupt,
     StoreError,
     StoreUnusable,
+    VersionConflict,
 )
 from memos_core.changes import Add
 from memos_core.cube import LOCAL_OWNER, ActivationForm
@@ -121,7 +121,7 @@ def test_refused_with_advice(full: MemOS, name: str) -> None:
 def test_what_changed_meanwhile_is_not_overwritten(full: MemOS) -> None:
     (hit,) = full.recall("penicillin", scope=ANA).hits
     full.update(hit.cube.id, text="Ana tolerates penicillin.", expected_version=1)
-    with pytest.raises(Conflict, match="read it again"):
+    with pytest.raises(VersionConflict, match="read it again"):
         full.update(hit.cube.id, text="Something else.", expected_version=1)
     with pytest.raises(NotFound, match="no version 7; it is at 2"):
         full.rollback(hit.cube.id, 7)
@@ -142,7 +142,7 @@ TEXTS = [
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
 @pytest.mark.parametrize("full_text_from", [0, 20_000])
 def test_any_text_comes_back_verbatim(memos: MemOS, text: str, full_text_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memos_core.memos, "FULL_TEXT_FROM", full_text_from)
+    monkeypatch.setattr(memos_core.reading, "FULL_TEXT_FROM", full_text_from)
     (done,) = memos.remember(text, scope=ANA)
     assert memos.get(done.id).payload.text == text
     assert [hit.text for hit in memos.recall(text, scope=ANA).hits] == [text]
@@ -155,7 +155,7 @@ QUERIES = ['"', "*", "NEAR(penicillin ana)", "-penicillin", "penicillin AND OR N
 @pytest.mark.parametrize("query", QUERIES, ids=range(len(QUERIES)))
 def test_a_query_is_text_not_syntax(full: MemOS, query: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = [(hit.text, hit.score) for hit in full.recall(query, scope=ANA, now=NOW).hits]
-    monkeypatch.setattr(memos_core.memos, "FULL_TEXT_FROM", 0)  # through FTS5
+    monkeypatch.setattr(memos_core.reading, "FULL_TEXT_FROM", 0)  # through FTS5
     assert [(hit.text, hit.score) for hit in full.recall(query, scope=ANA, now=NOW).hits] == found == [(FACT, found[0][1])]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import NOW, bag_of_words
 
-from memos_core import Conflict, MemOS, NotFound
+from memos_core import MemOS, NotFound, VersionConflict
 from memos_core.changes import Add, Erase
 
 ANA = ("clinic", "ana")
@@ -190,7 +190,7 @@ def test_of_updates_to_one_version_one_wins(memos: MemOS) -> None:
         calls = [lambda n=n, v=version: memos.update(done.id, text=f"{v}.{n}", expected_version=v, now=NOW) for n in range(8)]
         results = together(*calls)
         (winner,) = [result for result in results if not isinstance(result, Exception)]
-        assert sum(isinstance(result, Conflict) for result in results) == 7
+        assert sum(isinstance(result, VersionConflict) for result in results) == 7
         assert memos.get(done.id) == winner and winner.version == version + 1
     assert [entry.version for entry in memos.history(done.id)] == [1, 2, 3, 4, 5, 6]
     assert memos.verify().ok

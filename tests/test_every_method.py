@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import inspect
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -58,7 +59,7 @@ def house(memos: MemOS) -> tuple[MemOS, str, str]:
     payload = Activation(form=ActivationForm.KV, blob=blob, prefix_key="p", tokens=1, bytes=15, model="m")
     cube = activation_cube(payload, ANA, NOW)
     memos._store.commit([Add(cube, LOCAL_OWNER, parents=((done.id, 1),))])
-    memos._engine = Keeper()
+    memos._house = replace(memos._house, engine=Keeper())
     return memos, done.id, cube.id
 
 
@@ -94,7 +95,7 @@ def test_a_stranger_changes_and_learns_nothing(house: tuple[MemOS, str, str], wh
 def test_who_holds_the_scope_may(house: tuple[MemOS, str, str], who: Any) -> None:
     """The other side: the same calls, by those who may, are not refused."""
     memos, id, kv = house
-    memos._engine = None
+    memos._house = replace(memos._house, engine=None)
     given = {} if who is None else {"actor": who}
     for name in ("get", "history", "update", "rollback", "remember", "begin"):
         assert REFUSED[name](memos, id, kv, given), name
@@ -106,7 +107,7 @@ def test_who_holds_the_scope_may(house: tuple[MemOS, str, str], who: Any) -> Non
 
 def test_a_closed_memory_says_so(house: tuple[MemOS, str, str]) -> None:
     memos, id, kv = house
-    memos._engine = None
+    memos._house = replace(memos._house, engine=None)
     turn = memos.begin([{"role": "user", "content": "Again?"}], scope=ANA)
     view = memos.as_actor(ANA)
     memos.close()

@@ -27,7 +27,7 @@ def test_forget_reaches_text_vector_places_uses_and_kv(tmp_path: Path) -> None:
     assert FACTS[0].encode() in bytes_on_disk(path)
     with open_with(path) as memos:
         turn = memos.begin([{"role": "user", "content": "allergic?"}], scope=ANA, session="three", now=NOW)
-        model = memos._engine
+        model = memos._house.engine
         assert model.generate(turn.prompt, turn.plan, turn.scope, 4).reused_tokens > model.count(turn.plan.head)
         gone = memos.forget(fact)
         assert gone[0] == fact and len(gone) == 2  # the fact and the KV made from it

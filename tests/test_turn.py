@@ -79,7 +79,7 @@ def test_memory_keeps_to_its_budget(memos: MemOS, budget: int) -> None:
     for number in range(4):
         talk = [*talk, {"role": "user", "content": f"penicillin note {number}"}]
         turn = memos.begin(talk, scope=ANA, session="one", token_budget=budget, now=NOW)
-        spent = sum(memos._count(insertion.text) for insertion in turn.plan.insertions) + memos._count(turn.plan.head)
+        spent = sum(memos._house.count(insertion.text) for insertion in turn.plan.insertions) + memos._house.count(turn.plan.head)
         assert spent <= budget and turn.plan.tokens == spent
         assert turn.plan.inject or turn.plan.left_out
         for item in turn.plan.left_out:

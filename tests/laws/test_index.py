@@ -13,23 +13,26 @@ from hypothesis import strategies as st
 
 from memos_core import MemOS
 from memos_core.access import may
-from memos_core.analyse import terms, words
+from memos_core.analyse import words
 from memos_core.cube import MemCube, contains
-from memos_core.index import K1, B
-from memos_core.recall import PRIORITY_WEIGHT, RECENCY_HALF_LIFE, RECENCY_WEIGHT, embedded_text
+from memos_core.features import features, unpack
+from memos_core.lexical import K1, B
+from memos_core.rank import Asked, Candidates, fuse
 from tests.conftest import NOW, bag_of_words
 
 SCOPES = [("acme",), ("acme", "ana"), ("acme", "bob"), ("acme b",), ("other", "ana"), ("acme", "ana", "work")]
 WORDS = "tea coffee train garden doctor number red blue piano cat".split()
 
 
-def reference(cubes: list[MemCube], query: str, now: float, k: int) -> list[tuple[str, float]]:
-    """Exact search over exactly these cubes, written without the index: cosine and BM25 by the textbook, one loop per document."""
+def reference(cubes: list[MemCube], query: str, now: float, k: int, topics: dict[str, int]) -> list[tuple[str, float]]:
+    """Exact search over exactly these cubes, without the index: cosine and BM25 by the textbook, one loop per document.
+
+    topics: the concept of each cube; in these tests nothing is said in a session, and one label is given.
+    """
     if not cubes:
         return []
-    texts = [embedded_text(cube.payload.text, cube.identifiers.speaker) for cube in cubes]
-    dense = np.array([float(bag_of_words([text])[0] @ bag_of_words([query])[0]) for text in texts])
-    documents = [words(text) for text in texts]
+    dense = np.array([float(bag_of_words([cube.payload.text])[0] @ bag_of_words([query])[0]) for cube in cubes])
+    documents = [words(cube.payload.text) for cube in cubes]
     average = np.mean([len(document) for document in documents]) or 1.0
     lexical = np.zeros(len(cubes))
     for word in set(words(query)):
@@ -38,13 +41,21 @@ def reference(cubes: list[MemCube], query: str, now: float, k: int) -> list[tupl
         for i, document in enumerate(documents):
             frequency = document.count(word)
             lexical[i] += idf * frequency * (K1 + 1) / (frequency + K1 * (1 - B + B * len(document) / average)) if frequency else 0.0
-
-    def z(values: np.ndarray) -> np.ndarray:
-        return (values - values.mean()) / values.std() if values.std() > 1e-9 else 0 * values
-
-    age = np.array([max(now - cube.identifiers.occurred_at.timestamp(), 0) for cube in cubes])
-    priority = np.array([cube.governance.priority for cube in cubes])
-    total = 0.5 * z(dense) + 0.5 * z(lexical) + RECENCY_WEIGHT * 0.5 ** (age / RECENCY_HALF_LIFE) + PRIORITY_WEIGHT * priority
+    nobody = np.full(len(cubes), -1)
+    found = Candidates(
+        rows=np.array([int(cube.id[:14], 16) for cube in cubes]),  # ids and rows ascend together
+        dense=dense,
+        lexical=lexical,
+        occurred_at=np.array([cube.identifiers.occurred_at.timestamp() for cube in cubes]),
+        priority=np.array([cube.governance.priority for cube in cubes]),
+        features=unpack(features(cube.payload.text, None, None, dated=False, standing=False).packed() for cube in cubes),
+        topic=np.array([topics[cube.id] for cube in cubes]),
+        place=np.zeros(len(cubes)),
+        before=nobody,
+        after=nobody,
+        superseded=np.zeros(len(cubes), dtype=bool),
+    )
+    total, _ = fuse(found, Asked(), now)
     order = sorted(range(len(cubes)), key=lambda i: (-total[i], cubes[i].id))
     return [(cubes[i].id, float(total[i])) for i in order[:k]]
 
@@ -113,7 +124,9 @@ def test_recall_is_exact_search_over_what_the_actor_may_read(steps: list[tuple[s
                 hits = memos.recall(" ".join(query), scope=scope, actor=actor, k=5, now=NOW).hits
                 cubes = visible(heads, scope, actor)
                 assert {hit.cube.id for hit in hits} <= {cube.id for cube in cubes}, "a hit outside what the actor may read"
-                expected = reference(cubes, " ".join(query), NOW.timestamp(), 5)
+                with memos._house.view() as view:
+                    topics = dict(view.db.execute("SELECT id, concept FROM cubes"))
+                expected = reference(cubes, " ".join(query), NOW.timestamp(), 5, topics)
                 assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected], abs=1e-4)
                 assert len(hits) == min(5, len(cubes))
                 live[scope, actor] = [(hit.cube, hit.score) for hit in hits]
@@ -139,10 +152,10 @@ def test_a_scope_of_ten_among_a_hundred_thousand_gets_all_ten(tmp_path: Path) ->
         hits = memos.recall("note on piano", scope=("me",), k=10).hits
         assert {hit.cube.id for hit in hits} == {done.id for done in mine}
         # over everything, the full-text index narrows the scan and changes no score
-        with memos._view() as view:
+        with memos._house.view() as view:
             everything = view.authorised(("crowd",), ("crowd",))
             narrowed = view.lexical_rows(words("red piano"), ("crowd",))
-            vector, query = cheap(["red piano"])[0], terms(words("red piano"))
+            vector, query = cheap(["red piano"])[0], words("red piano")
             assert 0 < len(narrowed) < 100_000
             with_it = memos._index.search(vector, query, everything, NOW.timestamp(), narrowed)
             without = memos._index.search(vector, query, everything, NOW.timestamp(), None)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import memos_core.memos
+import memos_core.reading
 from memos_core import MemOS
 from memos_core.access import may
 from tests.conftest import NOW, bag_of_words
@@ -75,7 +75,7 @@ EVERYBODY = [(scope, actor, 0) for scope in PLACES for actor in (None, LOCAL, *P
 @pytest.mark.parametrize("full_text_from", [0, 20_000])
 def test_hits_are_what_the_actor_may_read(full_text_from: int, steps: list, questions: list) -> None:  # type: ignore[type-arg]
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memos_core.memos, "FULL_TEXT_FROM", full_text_from)
+        patch.setattr(memos_core.reading, "FULL_TEXT_FROM", full_text_from)
         path = Path(folder) / "x.memos"
         facts: dict[str, Fact] = {}
         with MemOS.open(path, embedder=bag_of_words) as memos:

@@ -1,0 +1,60 @@
+"""The parts of an open memory, wired: store, embedder, index, engine; and what every room does with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
+from typing import Any
+
+from memos_core.access import Action, may, require
+from memos_core.cube import Actor, CubeId, MemCube
+from memos_core.embed import CachedEmbedder
+from memos_core.errors import InvalidInput, NotFound
+from memos_core.index import Index
+from memos_core.snapshot import Snapshot
+from memos_core.store import SQLiteStore
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """An open directory. engine: an HFEngine, or None."""
+
+    store: SQLiteStore
+    embedder: CachedEmbedder
+    index: Index
+    engine: Any
+
+    @contextmanager
+    def view(self) -> Iterator[Snapshot]:
+        """A snapshot that the index has caught up with."""
+        for attempt in count():
+            with self.store.read() as view:
+                if attempt >= 20:  # nobody outruns us that often: the store went back in time, as when a backup is restored
+                    self.index.reset()
+                if self.index.catch_up(view):
+                    yield view
+                    return
+
+    def permitted(self, id: CubeId, action: Action, who: Actor, clock: datetime) -> MemCube:
+        """A cube that the actor may act on. Raises InvalidInput, NotFound or AccessDenied."""
+        if not isinstance(id, str):
+            raise InvalidInput(f"a cube's id is a str, got {type(id).__name__}")
+        with self.view() as view:
+            cube = view.heads([id], clock).get(id)
+            gone = cube is None and view.tombstone(id)
+        if cube is None:
+            raise NotFound(f"cube {id} has been forgotten" if gone else f"no cube {id!r}; ids come from remember() and recall()")
+        require(may(cube, who, action), who, action, f"cube {id}")
+        return cube
+
+    @property
+    def reuses(self) -> bool:
+        """Whether the engine keeps KV."""
+        return self.engine is not None and "activation" in self.engine.capabilities
+
+    def count(self, text: str) -> int:
+        """Tokens of a text by the engine's tokenizer, else about four characters each."""
+        return int(self.engine.count(text)) if hasattr(self.engine, "count") else (len(text.encode()) + 3) // 4

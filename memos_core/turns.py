@@ -1,0 +1,63 @@
+"""One turn, begun and taken: recalled memory into a plan and a prompt, then everything that came of it in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from memos_core.access import may, rules
+from memos_core.changes import Take
+from memos_core.cube import Actor, Scope, as_time
+from memos_core.errors import InvalidInput
+from memos_core.heads import kept_heads, ready_head
+from memos_core.house import House
+from memos_core.intake import Template, identity
+from memos_core.lifespan import recallable
+from memos_core.parse import notes
+from memos_core.plan import Message, make_plan, render, strip_blocks
+from memos_core.recall import Recall
+from memos_core.turn import Remembered, Turn, Visible
+from memos_core.writing import new_facts
+
+
+def begun(house: House, seen: Visible, recall: Recall, place: Scope, session: str, who: Actor, token_budget: int, clock: datetime) -> Turn:
+    """A turn under way with its plan and prompt. seen: the conversation. recall: what may enter the prompt."""
+    with house.view() as view:
+        placements = view.placements(place, session)
+        kept = kept_heads(view, clock, place) if rules(who, place) else []
+    plan = make_plan(
+        system=seen.system,
+        turn_index=seen.index,
+        candidates=[(hit.cube, ", ".join(map(str, hit.reasons))) for hit in recall.hits],
+        head=ready_head(kept, house.engine, seen.system, place, house.store.blobs.path),
+        placed={
+            index: [then for then, head in placements.get(key, ()) if may(head, who, "read") and recallable(head, clock)]
+            for index, key in seen.earlier.items()
+        },
+        said=seen.said,
+        token_budget=token_budget,
+        count=house.count,
+    )
+    return Turn(
+        scope=place,
+        session=session,
+        key=seen.key,
+        prompt=render(seen.messages, plan),
+        plan=plan,
+        recall=recall,
+        write=lambda turn, reply, at: _take(house, turn, seen, reply, who, clock if at is None else as_time(at, "now")),
+    )
+
+
+def _take(house: House, turn: Turn, seen: Visible, reply: str, actor: Actor, clock: datetime) -> Sequence[Remembered]:
+    if not isinstance(reply, str):
+        raise InvalidInput(f"the reply must be a str, got {type(reply).__name__}")
+    said: list[Message] = [seen.user, {"role": "assistant", "content": strip_blocks(reply)}]
+    template = Template(turn.scope, actor, turn.session)
+    noted = notes([message for message in said if message["content"].strip()])
+    digests = [identity(house.store.secret, template, item, None, turn.key) for item in noted]
+    adds = new_facts(house, template, noted, digests, None, clock)
+    used = tuple((item.id, item.form) for item in (*turn.plan.inject, *turn.plan.reuse) if item.recalled)
+    take = Take(turn.scope, turn.session, turn.key, clock, seen.system, tuple(adds), used, turn.plan.placed)
+    (outcome,) = house.store.commit([take])
+    return [Remembered.of(each) for each in outcome.each]
