@@ -15,9 +15,9 @@ from memos_core.cube import (
     State,
     Usage,
 )
+from memos_core.differences import Diff
 from memos_core.errors import (
     AccessDenied,
-    Conflict,
     EmbedderMismatch,
     EngineError,
     IdentityMismatch,
@@ -30,18 +30,22 @@ from memos_core.errors import (
     StoreCorrupt,
     StoreError,
     StoreUnusable,
+    VersionConflict,
 )
 from memos_core.memos import MemOS
 from memos_core.plan import Plan
-from memos_core.policy import Move, Thresholds
+from memos_core.policy import Budget, Move, Thresholds
 from memos_core.recall import Hit, Recall
+from memos_core.resolution import Conflict, Resolution
 from memos_core.turn import Remembered, Turn
 
 __all__ = [
     "Access",
     "AccessDenied",
     "Activation",
+    "Budget",
     "Conflict",
+    "Diff",
     "EmbedderMismatch",
     "EngineError",
     "Governance",
@@ -61,6 +65,7 @@ __all__ = [
     "Plan",
     "Recall",
     "Remembered",
+    "Resolution",
     "SchemaTooNew",
     "SemanticType",
     "State",
@@ -70,4 +75,5 @@ __all__ = [
     "Thresholds",
     "Turn",
     "Usage",
+    "VersionConflict",
 ]

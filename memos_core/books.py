@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from memos_core.records import broken_merges
 from memos_core.snapshot import Snapshot
 from memos_core.store import SQLiteStore
 
@@ -22,6 +23,7 @@ def verify(store: SQLiteStore, view: Snapshot, indexed: int) -> Verification:
     problems = store.check()
     if not problems:  # what is torn cannot be read on
         problems += view.broken_chains()
+        problems += broken_merges(view)
         problems += [problem for blob in sorted(view.blobs() - view.dropped_blobs()) if (problem := store.blobs.problem(blob))]
         if indexed != (held := view.counts()["plaintext"]):
             problems.append(f"the index holds {indexed} memories and the store {held}; delete index.faiss")

@@ -11,6 +11,8 @@ import numpy as np
 from memos_core.cube import Actor, CubeId, MemCube, Scope
 from memos_core.features import Features
 from memos_core.hierarchy import Place
+from memos_core.policy import Budget
+from memos_core.resolution import Related
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,43 +22,80 @@ class Searchable:
     vector: np.ndarray
     terms: np.ndarray
     words: str
-    features: Features
+    features: Features = Features()  # noqa: RUF009  frozen
 
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """A new cube. identity: digest of the message it came from; one that is known makes this a merge, which changes nothing."""
+    """A new cube. identity: digest of the message it came from; one that is known makes this a merge, which changes nothing.
+
+    into: a cube that says the same already; while it stands, the message is kept with it instead: its text, its source, its count.
+    relations: what the new cube has to do with others; those that are gone meanwhile are left out.
+    """
 
     cube: MemCube
     actor: Actor
     searchable: Searchable | None = None
-    place: Place | None = None
     identity: bytes | None = None
     parents: tuple[tuple[CubeId, int], ...] = ()
     relation: str = "derived from"
     detail: str = ""
+    place: Place | None = None
+    into: CubeId | None = None
+    relations: tuple[Related, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Revise:
-    """The next version of a cube. Refused (Conflict) unless the head is at cube.version - 1."""
+    """The next version of a cube. Refused (VersionConflict) unless the head is at cube.version - 1."""
 
     cube: MemCube
     actor: Actor
     action: str
     searchable: Searchable | None = None
-    place: Place | None = None
     detail: str = ""
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Describe:
+    """What is searched of a cube, read anew from the text that it has. Not a version: nothing was said."""
+
+    id: CubeId
+    searchable: Searchable
 
 
 @dataclass(frozen=True, slots=True)
 class Erase:
-    """Erase cubes and all that was derived from them: tombstones and audit entries stay."""
+    """Erase cubes and all that was derived from them: tombstones and audit entries stay.
+
+    versions: refused (VersionConflict) unless the heads are at these, where given.
+    """
 
     ids: tuple[CubeId, ...]
     actor: Actor
     at: datetime
     reason: str
+    versions: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Relate:
+    """Keep, or answer, what two cubes have to do with each other; their states follow. A finding never reopens what was answered."""
+
+    related: Related
+    actor: Actor
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SetBudget:
+    """How much a scope may hold from now on; None for no limit."""
+
+    scope: Scope
+    budget: Budget | None
+    actor: Actor
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +112,17 @@ class Take:
     placed: tuple[tuple[CubeId, int], ...] = ()
 
 
-Change = Add | Revise | Erase | Take
+Change = Add | Revise | Erase | Take | Relate | SetBudget | Describe
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a change did. erased / scopes_touched: by an Erase, the ids that are gone and the scopes whose prompts may have held them."""
+    """What a change did. superseded: added, and took the place of another.
 
-    kind: Literal["added", "merged", "revised", "erased", "taken", "known"]
+    erased / scopes_touched: by an Erase, the ids that are gone and the scopes whose prompts may have held them.
+    """
+
+    kind: Literal["added", "merged", "superseded", "revised", "erased", "taken", "known", "related", "unchanged", "budgeted", "described"]
     cubes: tuple[MemCube, ...] = ()
     erased: tuple[CubeId, ...] = ()
     prefix_keys: tuple[str, ...] = ()

@@ -105,12 +105,16 @@ class Identifiers(Frozen):
     """Descriptive identifiers: what it is, when, and from where.
 
     created_at: written here (audit only). updated_at: when this version was written. occurred_at: when it was said.
-    sources: the callers' ids of the messages it came from, verbatim. speaker: who said it. path: task / concept, as given.
+    valid_from, valid_to: from when and until when it was true; None for no known bound.
+    sources: the callers' ids of the messages it came from, verbatim. mentions: how many messages said it, merged ones included.
+    speaker: who said it. path: task / concept, as given.
     """
 
     created_at: datetime
     updated_at: datetime
     occurred_at: datetime
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
     origin: Origin = Origin.USER_INPUT
     semantic_type: SemanticType = SemanticType.FACT
     path: tuple[str, ...] = ()
@@ -118,6 +122,7 @@ class Identifiers(Frozen):
     role: str | None = None
     speaker: str | None = None
     sources: tuple[str, ...] = ()
+    mentions: int = 1
 
 
 class Access(Frozen):
@@ -231,6 +236,15 @@ def as_time(value: datetime | str | None, what: str, default: datetime | None = 
         return value.astimezone(UTC)
     except OverflowError as error:
         raise InvalidInput(f"{what} {value.isoformat()} lies outside the years 1 to 9999 in UTC") from error
+
+
+def as_validity(start: datetime | str | None, end: datetime | str | None) -> tuple[datetime | None, datetime | None]:
+    """From when and until when something was true; None for no known bound. Raises InvalidInput."""
+    since = None if start is None else as_time(start, "valid_from")
+    until = None if end is None else as_time(end, "valid_to")
+    if since is not None and until is not None and until <= since:
+        raise InvalidInput(f"valid_to must be later than valid_from, got {since.isoformat()} to {until.isoformat()}")
+    return since, until
 
 
 def as_text(value: object, what: str = "text") -> str:

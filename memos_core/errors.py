@@ -4,7 +4,7 @@ MemosError
 ├── InvalidInput            (also ValueError)   an argument cannot be used; says which and what to pass
 ├── NotFound                (also KeyError)     no cube, version or session of that name
 ├── AccessDenied            (also PermissionError)  the actor may not do this
-├── Conflict                                    somebody else changed it first (expected_version)
+├── VersionConflict                             somebody else changed it first (expected_version)
 ├── NotAvailable            (also RuntimeError) an ability that is missing here; names it
 │   └── MissingExtra        (also ImportError)  a package is not installed; names the extra and the command
 ├── StoreError              (also RuntimeError) the directory cannot be opened or read
@@ -38,7 +38,7 @@ class AccessDenied(MemosError, PermissionError):
     """The actor may not do this. Grant access with `memos.update(id, read=...)`, or ask as the owner."""
 
 
-class Conflict(MemosError):
+class VersionConflict(MemosError):
     """The cube has changed since the caller read it."""
 
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from memos_core.analyse import fold, term, words
 
-ASKS, QUESTION, DATED, STANDING = 1, 2, 4, 8
-"""Bits of `traits`: holds nothing but a question; holds one; says when; asks to be kept to from now on."""
+ASKS, QUESTION, DATED, STANDING, REPLY = 1, 2, 4, 8, 16
+"""Bits of `traits`: holds nothing but a question; holds one; says when; asks to be kept to from now on; an assistant's own words."""
 
 FEATURES = np.dtype([("traits", "u1"), ("voice", "<u4"), ("name", "<u4"), ("called", "<u4"), ("length", "<u2")])
 """voice: who spoke. name: their first name, 0 for a mere role. called: the name they addressed somebody by, 0 for none. length: terms."""
@@ -23,10 +23,10 @@ FEATURES = np.dtype([("traits", "u1"), ("voice", "<u4"), ("name", "<u4"), ("call
 LONGEST_QUESTION = 15
 
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
-_ONLY_ASKS = re.compile(r"[^.!]*\?\W*\Z")
+_ONLY_ASKS = re.compile(r"[^.!]*\?(?:\W*\w+){0,2}\W*\Z")  # give or take two words behind it
 _ASKING = re.compile(
     r"(?:\w+,\s+|(?:and|so|but|oh|wow|hey|hi|well|hmm|ok|okay|yeah|nice|great|cool)\b[\s,!.]*)*"
-    r"(?:what|how|when|where|why|who|which|whose|do|does|did|have|has|had|are|is|was|were|can|could|would|will|should|any|got|ever)\b",
+    r"(?:what|how|when|where|why|who|which|whose|do|does|did|have|has|had|are|is|was|were|can|could|would|will|should|shall|may|might|must|am|isn|aren|don|doesn|didn|won|any|got|ever)\b",
     re.IGNORECASE,
 )
 _CALLED = re.compile(
@@ -71,7 +71,7 @@ def features(text: str, role: str | None, speaker: str | None, *, dated: bool, s
     named = speaker if speaker and fold(speaker) != fold(role or "") else None
     called = next((group for match in _CALLED.finditer(plain) for group in match.groups() if group), None)
     return Features(
-        traits=ASKS * only | QUESTION * asks | DATED * dated | STANDING * standing,
+        traits=ASKS * only | QUESTION * asks | DATED * dated | STANDING * standing | REPLY * (role == "assistant"),
         voice=term(fold(speaker or role or "")) if speaker or role else 0,
         name=term(first_name(named)) if named else 0,
         called=term(fold(called)) if called else 0,

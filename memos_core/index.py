@@ -22,12 +22,14 @@ from memos_core.hierarchy import CONTEXT_MESSAGES, Draft, Forest, Thread, concep
 from memos_core.index_file import COLUMNS, Contents, read, storage, write
 from memos_core.lexical import bm25
 from memos_core.lifespan import RECALLABLE
+from memos_core.past import Past
 from memos_core.rank import Candidates
 from memos_core.snapshot import Authorised, Event, Snapshot
 from memos_core.threads import Threads
 
 _STATES = list(State)
 _RECALLABLE = np.array([state in RECALLABLE for state in _STATES])
+_STANDING = np.array([state in (State.ACTIVE, State.CONTESTED) for state in _STATES])
 _SUPERSEDED = _STATES.index(State.SUPERSEDED)
 _CALLED_OFTEN, _CALLED_SHARE, _SAME_PERSON = 2, 0.3, 0.8
 """A name that people are addressed by is the other speaker's: said so often, in that share of its uses, to one person."""
@@ -141,18 +143,20 @@ class Index:
     def _describe(self, position: int, event: Event) -> None:
         """Write what the columns say of a row, and let it take its place in its session and its concept."""
         column = self._columns[position]
-        expires = np.inf if event.expires_at is None else event.expires_at
+        expires, valid_to = (np.inf if bound is None else bound for bound in (event.expires_at, event.valid_to))
+        valid_from = -np.inf if event.valid_from is None else event.valid_from
         session = session_key(event.scope, event.session)
         for name, value in (
             ("row", event.row), ("scope", event.scope), ("state", _STATES.index(State(event.state))), ("live", True),
-            ("occurred_at", event.occurred_at), ("expires_at", expires), ("priority", event.priority), ("vector_seq", event.vector_seq),
-            ("session", session), ("concept", event.concept), ("task", event.task), ("given", event.given),
+            ("occurred_at", event.occurred_at), ("expires_at", expires), ("valid_from", valid_from), ("valid_to", valid_to),
+            ("priority", event.priority), ("vector_seq", event.vector_seq), ("session", session),
+            ("concept", event.concept), ("task", event.task), ("given", event.given),
             ("topic", topic_key(event.concept, event.session, event.given) if event.concept else 0),
         ):  # fmt: skip
             column[name] = value
         self._by_scope.setdefault(event.scope, []).append(position)
         if session:
-            self._threads.link(position, session, self._columns["occurred_at"])
+            self._threads.link(position, session, self._columns["occurred_at"], self._columns["row"])
         if event.concept:
             forest = self._forests.setdefault(event.scope, Forest(self.dimensions))
             forest.add(event.concept, event.task, self._matrix()[position])
@@ -186,16 +190,26 @@ class Index:
         """float32 [count, d]: faiss's own storage, without a copy."""
         return storage(self._vectors, self.dimensions)
 
-    def _positions(self, authorised: Authorised, now: float) -> np.ndarray:
-        """Ascending positions of the live, recallable, unexpired rows that are authorised."""
+    def _positions(self, authorised: Authorised, now: float, past: Past | None = None) -> np.ndarray:
+        """Ascending positions of the live, unexpired rows that are authorised, and that recall shows now, or would have shown in the past."""
         if set(self._by_scope) <= set(authorised.scopes):
             positions = np.flatnonzero(self._columns["live"][: self._count])
         else:
             lists = [self._by_scope[scope] for scope in authorised.scopes if scope in self._by_scope]
             lists.append([self._position[row] for row in authorised.rows if row in self._position])
             positions = np.unique(np.concatenate([np.array(part, dtype=np.int64) for part in lists]))
-        kept: np.ndarray = positions[_RECALLABLE[self._columns["state"][positions]] & (self._columns["expires_at"][positions] > now)]
+        shown = _RECALLABLE[self._columns["state"][positions]] if past is None else self._stood(self._columns[positions], past)
+        kept: np.ndarray = positions[shown & (self._columns["expires_at"][positions] > now)]
         return kept
+
+    def _stood(self, columns: np.ndarray, past: Past) -> np.ndarray:
+        """bool [n]: which rows had been said by then and held."""
+        held = (columns["valid_from"] <= past.at) & (past.at < columns["valid_to"]) & (columns["occurred_at"] <= past.at)
+        gave_way_later = (columns["state"] == _SUPERSEDED) & np.isfinite(columns["valid_to"])
+        shown = held & (_STANDING[columns["state"]] | gave_way_later)
+        shown |= np.isin(columns["row"], np.array(list(past.cubes), dtype=np.int64))
+        stood: np.ndarray = shown & ~np.isin(columns["row"], np.array(list(past.hidden), dtype=np.int64))
+        return stood
 
     def _neighbours(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """int64 [n] twice: which of the positions stand before and after each in its session; -1 for none of them."""
@@ -203,13 +217,13 @@ class Index:
         where[positions] = np.arange(len(positions))
         return where[self._threads.before[positions]], where[self._threads.after[positions]]
 
-    def voices(self, names: Mapping[int, str], authorised: Authorised, now: float) -> dict[int, int]:
+    def voices(self, names: Mapping[int, str], authorised: Authorised, now: float, past: Past | None = None) -> dict[int, int]:
         """Which of the words of a query name a speaker: by their own first name, or by what the others call them.
 
         names: hash to word. Gives hash to voice, for those that do.
         """
         with self.lock:
-            positions = self._positions(authorised, now)
+            positions = self._positions(authorised, now, past)
             features = self._columns["features"][positions]
             found: dict[int, int] = {}
             for number, word in names.items():
@@ -246,30 +260,62 @@ class Index:
         authorised: Authorised,
         now: float,
         lexical_rows: list[int] | None = None,
+        past: Past | None = None,
     ) -> Candidates:
         """Score every authorised row. vector: float32 [d] of unit length. query: stemmed words. now: seconds.
 
         lexical_rows: rows known to be the only ones with a word of the query, from the store's full-text index; saves a scan
-        and changes nothing in the result.
+        and changes nothing in the result. past: score what stood at an earlier time instead, by its text of that time.
         """
         with self.lock:
-            positions = self._positions(authorised, now)
+            positions = self._positions(authorised, now, past)
             wanted = hashed(list(query))
             columns = self._columns[positions]
-            before, after = self._neighbours(positions)
-            return Candidates(
-                rows=columns["row"],
-                dense=self._dense(vector, positions),
-                lexical=self._lexical(wanted, positions, lexical_rows),
-                occurred_at=columns["occurred_at"],
-                priority=columns["priority"].astype(np.float64),
-                features=columns["features"],
-                topic=columns["topic"],
-                place=self._places(frozenset(wanted.tolist()), columns["concept"]),
-                before=before,
-                after=after,
-                superseded=columns["state"] == _SUPERSEDED,
+            if past is not None:
+                return self._search_past(vector, wanted, positions, columns, past)
+            return self._candidates(
+                positions, columns, wanted, self._dense(vector, positions), self._lexical(wanted, positions, lexical_rows)
             )
+
+    def _candidates(
+        self, positions: np.ndarray, columns: np.ndarray, wanted: np.ndarray, dense: np.ndarray, lexical: np.ndarray
+    ) -> Candidates:
+        before, after = self._neighbours(positions)
+        return Candidates(
+            rows=columns["row"],
+            dense=dense,
+            lexical=lexical,
+            occurred_at=columns["occurred_at"],
+            priority=columns["priority"].astype(np.float64),
+            features=columns["features"],
+            topic=columns["topic"],
+            place=self._places(frozenset(wanted.tolist()), columns["concept"]),
+            before=before,
+            after=after,
+            superseded=columns["state"] == _SUPERSEDED,
+        )
+
+    def _search_past(self, vector: np.ndarray, wanted: np.ndarray, positions: np.ndarray, columns: np.ndarray, past: Past) -> Candidates:
+        """As `search`, with the texts and priorities of that time. columns: a copy of the positions' columns."""
+        where = {int(row): place for place, row in enumerate(columns["row"])}
+        dense = self._dense(vector, positions)
+        other = {where[row]: text for row, text in past.texts.items() if row in where}
+        for place, text in other.items():
+            dense[place] = float(text.vector @ vector)
+            columns["features"][place] = unpack([text.features.packed()])[0]
+        for row, priority in past.priorities.items():
+            if row in where:
+                columns["priority"][where[row]] = priority
+        columns["state"] = _STATES.index(State.ACTIVE)  # nothing had taken its place yet
+        same = np.setdiff1d(np.arange(len(positions)), np.array(list(other), dtype=np.int64))
+        flat, held = self._gather_terms(positions[same], self._terms, self._ends)
+        flat = np.concatenate([flat, *(text.terms for text in other.values())])
+        held = np.concatenate([held, np.array([len(text.terms) for text in other.values()], dtype=np.int64)])
+        lexical = np.zeros(len(positions))
+        lexical[np.concatenate([same, np.array(list(other), dtype=np.int64)])] = bm25(
+            wanted, flat, held, held, len(positions), float(held.mean()) if len(held) else 1.0
+        )
+        return self._candidates(positions, columns, wanted, dense, lexical)
 
     def _places(self, wanted: frozenset[int], concepts: np.ndarray) -> np.ndarray:
         """How much of the name of each row's place the query says, 0 to 1."""

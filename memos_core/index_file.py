@@ -15,7 +15,7 @@ import numpy as np
 from memos_core.blobs import write_durably
 from memos_core.features import FEATURES
 
-_MAGIC = b"memos-index-3\n"
+_MAGIC = b"memos-index-4\n"
 _PREFIX = struct.Struct("<QI")  # length and checksum of the header
 
 COLUMNS = np.dtype(
@@ -27,6 +27,8 @@ COLUMNS = np.dtype(
         ("given", "?"),
         ("occurred_at", "f8"),
         ("expires_at", "f8"),
+        ("valid_from", "f8"),
+        ("valid_to", "f8"),
         ("priority", "f4"),
         ("vector_seq", "i8"),
         ("session", "i8"),
@@ -98,10 +100,10 @@ def read(path: Path, owner: str, dimensions: int, latest: int) -> Contents | Non
             return None
         parts.append(part)
         position += length
-    vectors = storage(faiss.deserialize_index(np.frombuffer(parts[0], dtype=np.uint8)), dimensions).copy()
-    columns, terms, lengths = (
-        np.frombuffer(part, dtype=kind) for part, kind in zip(parts[1:4], (COLUMNS, np.uint32, np.int64), strict=True)
-    )
+    index = faiss.deserialize_index(np.frombuffer(parts[0], dtype=np.uint8))
+    vectors = storage(index, dimensions).copy()  # while the index lives: the view is of its memory
+    columns, terms = np.frombuffer(parts[1], dtype=COLUMNS), np.frombuffer(parts[2], dtype=np.uint32)
+    lengths = np.frombuffer(parts[3], dtype=np.int64)
     if not len(vectors) == len(columns) == len(lengths) or lengths.sum() != len(terms):
         return None
     return Contents(header["seq"], vectors, columns, terms, lengths, {concept: held for concept, held in json.loads(parts[4])})

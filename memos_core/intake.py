@@ -43,6 +43,8 @@ class Template:
     access: Access = Access()  # noqa: RUF009  frozen
     semantic_type: SemanticType = SemanticType.FACT
     origin: Origin = Origin.USER_INPUT
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
 
     def cube(self, item: Noted, said_at: datetime | None, clock: datetime) -> MemCube:
         """A new cube of one message; said_at: when, for a message that does not say."""
@@ -55,6 +57,8 @@ class Template:
                 created_at=clock,
                 updated_at=clock,
                 occurred_at=at,
+                valid_from=self.valid_from,
+                valid_to=self.valid_to,
                 origin=self.origin,
                 semantic_type=self.semantic_type,
                 path=self.path,

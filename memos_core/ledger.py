@@ -1,117 +1,21 @@
-"""Changes applied inside a transaction: cubes, their version chains, the audit chain of each scope. SQL writes only.
-
-Chains (ours; MemOS §4.2 asks for versioning and audit): a version's hash covers the one before it and a keyed hash of the
-content; an audit entry's hash covers the one before it in the same scope. The key belongs to the cube and dies with it.
-"""
+"""Changes applied inside a transaction: cubes, what is searchable of them, turns, erasures. SQL writes only."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import secrets
 import sqlite3
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC
 
-from pydantic import ValidationError
-
-from memos_core.changes import Add, Change, Erase, Outcome, Revise, Searchable, Take
-from memos_core.cube import Activation, Actor, CubeId, MemCube, Scope, ancestors, canonical, dumps, scope_key, scope_of_key
-from memos_core.errors import Conflict, NotFound, StoreCorrupt
+from memos_core.chains import HEAD_COLUMNS, audit, commitment, head_columns, load, next_version, scope_ids, write_version
+from memos_core.changes import Add, Change, Describe, Erase, Outcome, Relate, Revise, Searchable, SetBudget, Take
+from memos_core.cube import Activation, CubeId, MemCube, State, canonical, scope_key, scope_of_key
+from memos_core.disputes import follow, relate, settle_contested, untie
+from memos_core.errors import NotFound, VersionConflict
 from memos_core.hierarchy import Place
 from memos_core.lifespan import warmed
-
-
-def commitment(key: bytes, body: bytes) -> bytes:
-    """Keyed hash of a version's content, 32 bytes."""
-    return hmac.digest(key, body, "sha256")
-
-
-def version_hash(previous: bytes, cube: CubeId, version: int, at: float, actor: str, action: str, committed: bytes) -> bytes:
-    return hashlib.sha256(previous + dumps([cube, version, at, actor, action, committed.hex()]).encode()).digest()
-
-
-def audit_hash(
-    previous: bytes,
-    position: int,
-    at: float,
-    actor: str,
-    action: str,
-    cube: str | None,
-    version: int | None,
-    committed: bytes | None,
-    detail: str,
-) -> bytes:
-    entry = [position, at, actor, action, cube, version, committed.hex() if committed else None, detail]
-    return hashlib.sha256(previous + dumps(entry).encode()).digest()
-
-
-def load(body: bytes) -> MemCube:
-    """A cube from its stored bytes. Raises StoreCorrupt when they are not what a cube was written as."""
-    try:
-        return MemCube.model_validate_json(body)
-    except ValidationError as error:
-        what = error.errors(include_input=False, include_url=False)[0]
-        raise StoreCorrupt(
-            f"a stored cube is damaged ({what['msg']}). Restore the directory from a backup; nothing has been overwritten"
-        ) from None
-
-
-def scope_ids(db: sqlite3.Connection, scope: Scope) -> list[int]:
-    """Row numbers of a scope and all above it, outermost first; made when missing."""
-    found = []
-    for part in ancestors(scope):
-        key = scope_key(part)
-        row = db.execute("SELECT scope FROM scopes WHERE key = ?", (key,)).fetchone()
-        found.append(int(row[0]) if row else int(db.execute("INSERT INTO scopes (key) VALUES (?)", (key,)).lastrowid or 0))
-    return found
-
-
-def _audit(
-    db: sqlite3.Connection,
-    scope: int,
-    at: datetime,
-    actor: Actor,
-    action: str,
-    cube: str | None = None,
-    version: int | None = None,
-    committed: bytes | None = None,
-    detail: str = "",
-) -> int:
-    length, head = db.execute("SELECT length, hash FROM scopes WHERE scope = ?", (scope,)).fetchone()
-    stamp, who, position = at.timestamp(), "/".join(actor), length + 1
-    digest = audit_hash(head, position, stamp, who, action, cube, version, committed, detail)
-    seq = db.execute(
-        "INSERT INTO audit (scope, position, at, actor, action, id, version, commitment, detail, hash) VALUES (?,?,?,?,?,?,?,?,?,?)",
-        (scope, position, stamp, who, action, cube, version, committed, detail, digest),
-    ).lastrowid
-    db.execute("UPDATE scopes SET length = ?, hash = ? WHERE scope = ?", (position, digest, scope))
-    return int(seq or 0)
-
-
-def _write_version(
-    db: sqlite3.Connection, cube: MemCube, scope: int, key: bytes, at: datetime, actor: Actor, action: str, detail: str
-) -> tuple[int, bytes]:
-    body = canonical(cube)
-    committed = commitment(key, body)
-    previous = b""
-    if cube.version > 1:
-        previous = db.execute("SELECT hash FROM versions WHERE id = ? AND version = ?", (cube.id, cube.version - 1)).fetchone()[0]
-    stamp, who = at.timestamp(), "/".join(actor)
-    digest = version_hash(previous, cube.id, cube.version, stamp, who, action, committed)
-    db.execute("INSERT INTO versions VALUES (?,?,?,?,?,?,?,?)", (cube.id, cube.version, stamp, who, action, body, committed, digest))
-    return _audit(db, scope, at, actor, action, cube.id, cube.version, committed, detail), body
-
-
-def head_columns(cube: MemCube, scope: int, seq: int, body: bytes) -> tuple[object, ...]:
-    """What the columns of a cube's row say besides its id, key and identity."""
-    identifiers, governance = cube.identifiers, cube.governance
-    blob = cube.payload.blob if isinstance(cube.payload, Activation) else None
-    expires = governance.expires_at.timestamp() if governance.expires_at else None
-    return (
-        scope, seq, cube.version, str(cube.state), cube.payload.kind, identifiers.session, identifiers.role,
-        identifiers.occurred_at.timestamp(), expires, governance.priority, blob, body,
-    )  # fmt: skip
+from memos_core.resolution import Resolution
 
 
 def _write_grants(db: sqlite3.Connection, row: int, cube: MemCube) -> None:
@@ -156,31 +60,69 @@ def _tidy_concept(db: sqlite3.Connection, concept: int) -> None:
 
 
 def apply(db: sqlite3.Connection, change: Change) -> Outcome:
-    """Write one change; the caller owns the transaction. Raises NotFound, Conflict or sqlite3.Error."""
-    if isinstance(change, Add):
-        return _add(db, change)
-    if isinstance(change, Revise):
-        return _revise(db, change)
-    if isinstance(change, Erase):
-        return _erase(db, change)
-    return _take(db, change)
+    """Write one change; the caller owns the transaction. Raises NotFound, VersionConflict or sqlite3.Error."""
+    match change:
+        case Add():
+            return _add(db, change)
+        case Revise():
+            return _revise(db, change)
+        case Erase():
+            return _erase(db, change)
+        case Take():
+            return _take(db, change)
+        case Relate(related, actor, at):
+            for id in (related.older, related.newer):
+                _require(db, id)
+            changed = relate(db, related, actor, at)
+            return Outcome("related" if changed else "unchanged", (_head(db, related.older), _head(db, related.newer)))
+        case SetBudget():
+            return _set_budget(db, change)
+        case Describe():
+            return _describe(db, change)
+
+
+def _describe(db: sqlite3.Connection, change: Describe) -> Outcome:
+    found = db.execute("SELECT row, seq, body FROM cubes WHERE id = ?", (change.id,)).fetchone()
+    if found:
+        row, seq, body = found
+        _write_searchable(db, row, scope_ids(db, load(body).governance.scope), seq, change.searchable)
+    return Outcome("described")
+
+
+def _require(db: sqlite3.Connection, id: CubeId) -> None:
+    if not db.execute("SELECT 1 FROM cubes WHERE id = ?", (id,)).fetchone():
+        raise NotFound(f"no cube {id}; it may have been forgotten")
+
+
+def _head(db: sqlite3.Connection, id: CubeId) -> MemCube:
+    return load(db.execute("SELECT body FROM cubes WHERE id = ?", (id,)).fetchone()[0])
+
+
+def _known(db: sqlite3.Connection, identity: bytes | None) -> MemCube | None:
+    """The cube that holds a message already, by itself or merged into it."""
+    found = db.execute(
+        "SELECT body FROM cubes WHERE identity = ? UNION ALL SELECT c.body FROM merged m JOIN cubes c ON c.id = m.id WHERE m.identity = ?",
+        (identity, identity),
+    ).fetchone()
+    return load(found[0]) if found else None
 
 
 def _add(db: sqlite3.Connection, change: Add) -> Outcome:
     cube = change.cube
-    if change.identity is not None:
-        known = db.execute("SELECT body FROM cubes WHERE identity = ?", (change.identity,)).fetchone()
-        if known:
-            return Outcome("merged", (load(known[0]),))
+    known = _known(db, change.identity)
+    if known is None and change.into is not None:
+        known = _merge(db, change, change.into)
+    if known is not None:
+        return Outcome("merged", (_relate_merged(db, change, known),))
     for parent, _ in change.parents:
         if not db.execute("SELECT 1 FROM cubes WHERE id = ?", (parent,)).fetchone():
             raise NotFound(f"cube {parent} has been erased meanwhile; nothing can be derived from it")
     scopes = scope_ids(db, cube.governance.scope)
     key = secrets.token_bytes(32)
-    seq, body = _write_version(db, cube, scopes[-1], key, cube.identifiers.updated_at, change.actor, "add", change.detail)
+    seq, body = write_version(db, cube, scopes[-1], key, cube.identifiers.updated_at, change.actor, "add", change.detail)
+    columns = (*HEAD_COLUMNS, "id", "key", "identity")
     row = db.execute(
-        "INSERT INTO cubes (scope, seq, version, state, kind, session, role, occurred_at, expires_at, priority, blob, body, id, key, identity)"
-        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        f"INSERT INTO cubes ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
         (*head_columns(cube, scopes[-1], seq, body), cube.id, key, change.identity),
     ).lastrowid
     assert row is not None
@@ -193,26 +135,54 @@ def _add(db: sqlite3.Connection, change: Add) -> Outcome:
     if isinstance(cube.payload, Activation):
         db.execute("DELETE FROM doomed WHERE blob = ?", (cube.payload.blob,))
     _write_grants(db, row, cube)
-    return Outcome("added", (cube,))
+    kept = [each for each in change.relations if relate(db, each, change.actor, cube.identifiers.updated_at)]
+    if not kept:
+        return Outcome("added", (cube,))
+    took = any(each.resolution is Resolution.SUPERSEDED and each.newer == cube.id for each in kept)
+    return Outcome("superseded" if took else "added", (_head(db, cube.id),))
+
+
+def _relate_merged(db: sqlite3.Connection, change: Add, known: MemCube) -> MemCube:
+    """Relate the cube that a message was merged into, unless it is related already: a replay answers nothing anew."""
+    related = False
+    for each in change.relations:
+        older, newer = (known.id if id == change.cube.id else id for id in (each.older, each.newer))
+        if older != newer and not db.execute("SELECT 1 FROM relations WHERE older = ? AND newer = ?", (older, newer)).fetchone():
+            related |= relate(db, replace(each, older=older, newer=newer), change.actor, change.cube.identifiers.updated_at)
+    return _head(db, known.id) if related else known
+
+
+def _merge(db: sqlite3.Connection, change: Add, into: CubeId) -> MemCube | None:
+    """Keep a message with the cube that says the same. None when that one does not stand any more, or is of another scope."""
+    found = db.execute("SELECT row, scope, session, state, key, body FROM cubes WHERE id = ?", (into,)).fetchone()
+    if not found or found[3] not in ("active", "contested"):
+        return None
+    head, said = load(found[5]), change.cube.identifiers
+    if head.governance.scope != change.cube.governance.scope or head.payload.kind != "plaintext":
+        return None
+    sources = tuple(dict.fromkeys([*head.identifiers.sources, *said.sources]))
+    grown = {"sources": sources, "mentions": head.identifiers.mentions + 1, "updated_at": said.updated_at}
+    new = head.model_copy(update={"version": head.version + 1, "identifiers": head.identifiers.model_copy(update=grown)})
+    body = canonical(change.cube.model_copy(update={"id": into, "version": new.version}))
+    committed = commitment(found[4], body)
+    _, scopes, seq = next_version(db, new, change.actor, "merge", committed.hex())
+    (last,) = db.execute("SELECT max(row) FROM cubes").fetchone()
+    db.execute(
+        "INSERT INTO merged (seq, id, identity, scope, session, after, body, commitment) VALUES (?,?,?,?,?,?,?,?)",
+        (seq, into, change.identity, scopes[-1], said.session, last, body, committed),
+    )
+    return new
 
 
 def _revise(db: sqlite3.Connection, change: Revise) -> Outcome:
     cube = change.cube
-    found = db.execute("SELECT row, version, blob, key FROM cubes WHERE id = ?", (cube.id,)).fetchone()
+    found = db.execute("SELECT version, blob, state FROM cubes WHERE id = ?", (cube.id,)).fetchone()
     if not found:
         raise NotFound(f"no cube {cube.id}; it may have been forgotten")
-    row, version, blob, key = found
+    version, blob, state = found
     if version != cube.version - 1:
-        raise Conflict(
-            f"cube {cube.id} is at version {version}, the change was made from {cube.version - 1}; read it again and repeat the change"
-        )
-    scopes = scope_ids(db, cube.governance.scope)
-    seq, body = _write_version(db, cube, scopes[-1], key, cube.identifiers.updated_at, change.actor, change.action, change.detail)
-    db.execute(
-        "UPDATE cubes SET scope=?, seq=?, version=?, state=?, kind=?, session=?, role=?, occurred_at=?, expires_at=?, priority=?, blob=?, body=?"
-        " WHERE row = ?",
-        (*head_columns(cube, scopes[-1], seq, body), row),
-    )
+        raise _stale(cube.id, version, cube.version - 1)
+    row, scopes, seq = next_version(db, cube, change.actor, change.action, change.detail)
     if change.searchable is not None:
         _write_searchable(db, row, scopes, seq, change.searchable)
     if change.place is not None:
@@ -221,7 +191,25 @@ def _revise(db: sqlite3.Connection, change: Revise) -> Outcome:
     _write_grants(db, row, cube)
     if blob is not None and (not isinstance(cube.payload, Activation) or str(cube.state) == "archived"):
         _doom(db, blob)
-    return Outcome("revised", (cube,))
+    follow(db, State(state), cube, change.actor, change.action)
+    return Outcome("revised", (_head(db, cube.id),))
+
+
+def _stale(id: CubeId, version: int, expected: int) -> VersionConflict:
+    return VersionConflict(f"cube {id} is at version {version}, the change was made from {expected}; read it again and repeat the change")
+
+
+def _set_budget(db: sqlite3.Connection, change: SetBudget) -> Outcome:
+    scope, budget = scope_ids(db, change.scope)[-1], change.budget
+    before = db.execute("SELECT facts, bytes, strength, erase_after FROM budgets WHERE scope = ?", (scope,)).fetchone()
+    after = None if budget is None else budget.columns()
+    if before == after:
+        return Outcome("unchanged")
+    db.execute("DELETE FROM budgets WHERE scope = ?", (scope,))
+    if after is not None:
+        db.execute("INSERT INTO budgets VALUES (?,?,?,?,?)", (scope, *after))
+    audit(db, scope, change.at, change.actor, "budget", detail=str(budget or "no limit"))
+    return Outcome("budgeted")
 
 
 def _doom(db: sqlite3.Connection, blob: str) -> None:
@@ -243,7 +231,12 @@ def descendants(db: sqlite3.Connection, ids: Sequence[CubeId]) -> list[CubeId]:
 
 
 def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
+    for id, expected in zip(change.ids, change.versions or (), strict=False):
+        found = db.execute("SELECT version FROM cubes WHERE id = ?", (id,)).fetchone()
+        if found and found[0] != expected:
+            raise _stale(id, found[0], expected)
     erased: list[CubeId] = []
+    survivors: dict[CubeId, None] = {}
     prefix_keys: list[str] = []
     touched: dict[str, None] = {}
     for cube in descendants(db, change.ids):
@@ -263,7 +256,7 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
         for (other,) in db.execute("SELECT DISTINCT s.key FROM placements p JOIN scopes s USING (scope) WHERE p.id = ?", (cube,)):
             touched[other] = None
         reason = change.reason if cube in change.ids else "derived from a cube that was forgotten"
-        seq = _audit(db, scope, change.at, change.actor, "forget", cube, version, None, reason)
+        seq = audit(db, scope, change.at, change.actor, "forget", cube, version, None, reason)
         db.execute(
             "INSERT INTO tombstones VALUES (?,?,?,?,?,?,?)", (cube, row, seq, scope, change.at.timestamp(), "/".join(change.actor), reason)
         )
@@ -274,14 +267,17 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
             ("usage_events", "id"),
             ("placements", "id"),
             ("lineage", "child"),
+            ("merged", "id"),
         ):
             db.execute(f"DELETE FROM {table} WHERE {column} = ?", (cube,))
         db.execute("UPDATE versions SET body = NULL WHERE id = ?", (cube,))
+        survivors |= dict.fromkeys(untie(db, cube))
         if concept:
             _tidy_concept(db, concept)
         if blob is not None:
             _doom(db, blob)
         erased.append(cube)
+    settle_contested(db, tuple(survivors), change.actor, change.at)
     db.execute("INSERT OR REPLACE INTO meta VALUES ('scrub', randomblob(16))")
     scopes = tuple(scope_of_key(key) for key in touched)
     return Outcome("erased", erased=tuple(erased), prefix_keys=tuple(prefix_keys), scopes_touched=scopes)
@@ -296,9 +292,9 @@ def _take(db: sqlite3.Connection, change: Take) -> Outcome:
     if not fresh:
         each = []
         for add in change.adds:  # what this turn wrote then; what has been forgotten since stays forgotten
-            known = db.execute("SELECT body FROM cubes WHERE identity = ?", (add.identity,)).fetchone()
-            if known:
-                each.append(Outcome("merged", (load(known[0]),)))
+            known = _known(db, add.identity)
+            if known is not None:
+                each.append(Outcome("merged", (known,)))
         return Outcome("known", each=tuple(each))
     each = [_add(db, add) for add in change.adds]
     for cube, form in change.used:

@@ -1,4 +1,4 @@
-"""How long a memory lives and how warm it is: expiry, heat, and the one table of state transitions. Pure.
+"""How long a memory lives, how warm and how strong it is: expiry, validity, heat, fading, and the one table of state transitions. Pure.
 
 Heat is kept as one number that does not depend on when it is read: the logarithm (base 2) of the sum over uses of
 2^(t / half-life). Adding a use and reading it at any time are both O(1), and order by heat needs no clock.
@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
+from typing import Any
 
 from memos_core.cube import MemCube, State
 from memos_core.errors import InvalidInput
 
 HEAT_HALF_LIFE = 7 * 86400.0
 """Seconds after which a use counts half."""
+
+FADE_HALF_LIFE = 30 * 86400.0
+"""Seconds in which a memory that was never used loses half of its strength."""
 
 RECALLABLE = frozenset({State.ACTIVE, State.CONTESTED, State.SUPERSEDED})
 
@@ -61,3 +65,28 @@ def heat(heat_log2: float | None, now: datetime) -> float:
         return 0.0
     exponent = heat_log2 - now.timestamp() / HEAT_HALF_LIFE
     return float(2.0 ** min(exponent, 60.0))
+
+
+def valid(cube: MemCube, at: datetime) -> bool:
+    """Whether it was true at a time, as far as its validity says."""
+    start, end = cube.identifiers.valid_from, cube.identifiers.valid_to
+    return (start is None or start <= at) and (end is None or at < end)
+
+
+def halvings(age: Any, uses: Any, priority: Any) -> Any:
+    """How often a memory's strength has halved; numbers, or numpy arrays of them. age: seconds since it was said or last used.
+
+    strength = 2^-halvings, halvings = age · (1 - priority) / (FADE_HALF_LIFE · (1 + uses)): a forgetting curve whose half-life
+    grows by as much with each use as it had at first, and without limit towards priority 1, which does not fade.
+    Source: MemoryBank, arXiv 2305.10250, after Ebbinghaus: R = e^(-t/S), S grows by one and t starts anew with each recall;
+    base 2, the half-life and the part of priority are ours.
+    """
+    return age * (1.0 - priority) / (FADE_HALF_LIFE * (1.0 + uses))
+
+
+def strength(cube: MemCube, now: datetime) -> float:
+    """How well it is remembered at a time, 0 to 1: from its priority, how recently and how often it was used or said again."""
+    said, used = cube.identifiers.occurred_at, cube.usage.last_used_at
+    age = max((now - (max(said, used) if used else said)).total_seconds(), 0.0)
+    uses = cube.usage.recalls + cube.identifiers.mentions - 1
+    return float(2.0 ** -halvings(age, uses, cube.governance.priority))

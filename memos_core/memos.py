@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import numpy as np
 
 from memos_core import books
@@ -30,9 +31,13 @@ from memos_core.cube import (
     as_scope,
     as_text,
     as_time,
+    as_validity,
 )
+from memos_core.differences import Diff, difference
 from memos_core.embed import CachedEmbedder, Embedder, check_identity, local_embedder
 from memos_core.errors import InvalidInput, NotAvailable, NotFound
+from memos_core.forgetting import forget
+from memos_core.governing import answer, found_conflicts, lineage, set_budget
 from memos_core.heads import kept_heads
 from memos_core.house import House
 from memos_core.index import Index
@@ -40,16 +45,17 @@ from memos_core.intake import Template, identity
 from memos_core.lifespan import recallable
 from memos_core.parse import as_access, as_member, as_path, as_priority, as_session, as_ttl, notes
 from memos_core.plan import Message, strip_blocks
-from memos_core.policy import Move, Thresholds
+from memos_core.policy import Budget, Move, Thresholds
 from memos_core.reading import search
 from memos_core.recall import Recall, for_prompt
-from memos_core.revise import as_of_version, next_version, revised
+from memos_core.resolution import Conflict
+from memos_core.revise import as_ids, as_of_version, as_version, next_version, restored, revised
 from memos_core.scheduler import Scheduler
 from memos_core.snapshot import AuditEntry, Version
 from memos_core.store import SQLiteStore
 from memos_core.turn import Remembered, Turn, visible
 from memos_core.turns import begun
-from memos_core.writing import new_facts, revise
+from memos_core.writing import bring_up, earlier, new_facts, revise, superseding
 
 ActorLike = str | Sequence[str] | None
 ScopeLike = str | Sequence[str]
@@ -63,7 +69,7 @@ class MemOS:
         self._store = store
         self._index = index
         self._actor: Actor | None = None
-        self._scheduler = Scheduler(store, engine, thresholds, self._house.count)
+        self._scheduler = Scheduler(self._house, thresholds)
 
     @classmethod
     def open(cls, path: str | Path, *, embedder: Embedder | None = None, engine: Any = None, thresholds: Thresholds | None = None) -> MemOS:
@@ -82,6 +88,7 @@ class MemOS:
                 store.set_meta("canaries", canaries.astype("<f4").tobytes())
             else:
                 check_identity(np.frombuffer(stored, dtype="<f4").reshape(canaries.shape[0], -1), canaries, str(store.path))
+            bring_up(store, cached)
             index = Index(canaries.shape[1], store.path / "index.faiss", sha256(store.secret).hexdigest())
             with store.file_lock:
                 index.load(latest)
@@ -133,6 +140,9 @@ class MemOS:
         write: Iterable[str | Sequence[str]] = (),
         semantic_type: SemanticType | str = SemanticType.FACT,
         origin: Origin | str = Origin.USER_INPUT,
+        valid_from: datetime | str | None = None,
+        valid_to: datetime | str | None = None,
+        supersedes: CubeId | Sequence[CubeId] = (),
         actor: ActorLike = None,
         now: datetime | None = None,
     ) -> list[Remembered]:
@@ -140,7 +150,9 @@ class MemOS:
 
         A message with an `id` is kept once per scope, session, id and text; one without, once per speaker, time and text.
         occurred_at: for messages without a `timestamp`. ttl: from occurred_at on, a timedelta or seconds. priority: 0 to 1.
-        read, write: actors beyond the scope that may read or change it. Raises InvalidInput, AccessDenied or StoreError.
+        read, write: actors beyond the scope that may read or change it. valid_from, valid_to: when it was true, where known.
+        supersedes: ids of memories whose place the one message takes: they stay recallable, marked, and stopped being true when it
+        was said. Raises InvalidInput, NotFound, AccessDenied or StoreError.
         """
         clock, place = as_time(now, "now"), as_scope(scope)
         who = self._who(actor, place)
@@ -149,10 +161,11 @@ class MemOS:
         template = Template(
             place, who, as_session(session), as_path(path), as_ttl(ttl), as_priority(priority), as_access(read, write),
             as_member(SemanticType, semantic_type, "semantic_type"), as_member(Origin, origin, "origin"),
+            *as_validity(valid_from, valid_to),
         )  # fmt: skip
         noted = [replace(item, text=as_text(strip_blocks(item.text))) for item in notes(what)]
         digests = [identity(self._store.secret, template, item, said_at) for item in noted]
-        adds = new_facts(self._house, template, noted, digests, said_at, clock)
+        adds = superseding(self._house, new_facts(self._house, template, noted, digests, said_at, clock), as_ids(supersedes), who, clock)
         return [Remembered.of(outcome) for outcome in self._store.commit(adds)] if adds else []
 
     # ------------------------------------------------------------------ recall
@@ -164,24 +177,23 @@ class MemOS:
         k: int = 10,
         now: datetime | None = None,
         actor: ActorLike = None,
-        as_of: datetime | None = None,
+        as_of: datetime | str | None = None,
     ) -> Recall:
         """What the memory holds on a query, best first, of what the actor may read at or below the scope. Reads only.
 
-        Exact: every such memory is scored, and no other. Raises InvalidInput or StoreError.
+        Exact: every such memory is scored, and no other. as_of: what had been said by that time and was true then, with the text of
+        then; what has been forgotten or has expired since stays out. Raises InvalidInput or StoreError.
         """
-        if as_of is not None:
-            not_yet("recall(as_of=...)", "memory at an earlier time")
         if not isinstance(query, str):
             raise InvalidInput(f"query must be a str, got {type(query).__name__}")
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise InvalidInput(f"k must be a whole number from 1, got {k!r}")
         clock, place = as_time(now, "now"), as_scope(scope)
+        then = None if as_of is None else as_time(as_of, "as_of")
         who = self._who(actor, place)
         if not query.strip():
             return Recall(query, ())
-        query = as_text(query, "query")
-        return search(self._house, query, place, who, k, clock)
+        return search(self._house, as_text(query, "query"), place, who, k, clock, then)
 
     def conversation(self, *, scope: ScopeLike, session: str, actor: ActorLike = None) -> list[MemCube]:
         """The messages of a session that are remembered, in the order they were written."""
@@ -215,12 +227,14 @@ class MemOS:
         seen = visible(messages)
         query = seen.user["content"]
         # the visible conversation must not take the places of what it does not say
-        found = self.recall(query, scope=place, k=3 * k + len(seen.said), now=clock, actor=who).hits
+        found = search(self._house, query, place, who, 3 * k + len(seen.said), clock, for_prompt=True).hits if query.strip() else ()
         recall = Recall(query, for_prompt([hit for hit in found if hit.text not in seen.said], k))
         return begun(self._house, seen, recall, place, name, who, token_budget, clock)
 
     def tick(self, now: datetime | None = None) -> list[Move]:
-        """Let the scheduler move memory by its use: expire, prefill what is hot, drop what does not fit. Returns the moves with reasons.
+        """Let the scheduler move memory by its use: expire, archive what is over budget, prefill what is hot, drop what does not fit.
+
+        Returns the moves with reasons.
 
         At one `now`, a second tick does nothing. Only the local owner may; raises AccessDenied, EngineError or StoreError.
         """
@@ -256,54 +270,118 @@ class MemOS:
         read: Iterable[str | Sequence[str]] | None = None,
         write: Iterable[str | Sequence[str]] | None = None,
         state: State | str | None = None,
+        valid_from: datetime | str | None = None,
+        valid_to: datetime | str | None = None,
         expected_version: int | None = None,
         actor: ActorLike = None,
         now: datetime | None = None,
     ) -> MemCube:
         """The next version of a cube, with what is given changed; the earlier ones stay in its history.
 
+        A contested or superseded memory that is made active has been answered for: both sides are kept.
         expected_version: refuse (VersionConflict) when somebody was faster. Raises InvalidInput, NotFound, AccessDenied or VersionConflict.
         """
         clock, who = as_time(now, "now"), self._who(actor, None)
         cube = self._permitted(id, "write", who, clock)
-        new = revised(cube, who, clock, text=text, path=path, ttl=ttl, priority=priority, read=read, write=write, state=state)
+        new = revised(
+            cube, who, clock, text=text, path=path, ttl=ttl, priority=priority, read=read, write=write, state=state,
+            valid_from=valid_from, valid_to=valid_to,
+        )  # fmt: skip
         return revise(self._house, cube, next_version(cube, new, clock, expected_version), who, "update")
 
-    def rollback(self, id: CubeId, version: int, *, actor: ActorLike = None, now: datetime | None = None) -> MemCube:
-        """Make an earlier version the newest again, as a further version: nothing in between is lost. Raises NotFound or AccessDenied."""
+    def rollback(
+        self, id: CubeId, version: int, *, expected_version: int | None = None, actor: ActorLike = None, now: datetime | None = None
+    ) -> MemCube:
+        """Make an earlier version the newest again, as a further version: nothing in between is lost.
+
+        Raises InvalidInput, NotFound, AccessDenied or VersionConflict.
+        """
         clock, who = as_time(now, "now"), self._who(actor, None)
         cube = self._permitted(id, "write", who, clock)
-        with self._house.view() as view:
-            then = next((entry.cube for entry in view.history(id) if entry.version == version), None)
-        if then is None:
-            raise NotFound(f"cube {id} has no version {version}; it is at {cube.version}")
-        new = next_version(cube, as_of_version(cube, then), clock, None)
+        then = earlier(self._house, cube, version)
+        new = next_version(cube, as_of_version(cube, then), clock, expected_version)
         return revise(self._house, cube, new, who, "rollback", f"to version {version}")
 
+    def diff(self, id: CubeId, a: int, b: int, *, actor: ActorLike = None) -> Diff:
+        """What version `b` of a cube changed over version `a`. Raises InvalidInput, NotFound or AccessDenied."""
+        cube = self._permitted(id, "read", self._who(actor, None), as_time(None, "now"))
+        return difference(earlier(self._house, cube, a), earlier(self._house, cube, b))
+
+    def lineage(self, id: CubeId, *, actor: ActorLike = None) -> nx.DiGraph[CubeId]:
+        """What a cube came from and what came from it: a graph of ids, from source to result, of what the actor may read.
+
+        Nodes have the attribute `cube`, edges `relation`. Raises NotFound or AccessDenied.
+        """
+        return lineage(self._house, id, self._who(actor, None), as_time(None, "now"))
+
+    def restore(self, id: CubeId, *, actor: ActorLike = None, now: datetime | None = None) -> MemCube:
+        """Bring an archived memory back; an expiry that is over no longer counts, and it is as fresh as if just said.
+
+        Raises InvalidInput, NotFound or AccessDenied.
+        """
+        clock, who = as_time(now, "now"), self._who(actor, None)
+        cube = self._permitted(id, "write", who, clock)
+        return revise(self._house, cube, next_version(cube, restored(cube, clock), clock, None), who, "restore")
+
     def forget(
-        self, id: CubeId | Sequence[CubeId], *, reason: str = "asked to forget", actor: ActorLike = None, now: datetime | None = None
+        self,
+        id: CubeId | Sequence[CubeId],
+        *,
+        reason: str = "asked to forget",
+        expected_version: int | None = None,
+        actor: ActorLike = None,
+        now: datetime | None = None,
     ) -> tuple[CubeId, ...]:
         """Erase cubes and everything derived from them: content, vectors, terms, placements, usage, KV. Returns the erased ids.
 
-        A tombstone and the audit entry stay. `reason` is kept: do not put content into it. Raises NotFound or AccessDenied;
-        then nothing was erased.
+        A tombstone and the audit entry stay. `reason` is kept: do not put content into it. expected_version: of a single cube.
+        Raises InvalidInput, NotFound, AccessDenied or VersionConflict; then nothing was erased.
         """
         clock, who = as_time(now, "now"), self._who(actor, None)
-        ids, reason = ((id,) if isinstance(id, str) else tuple(id)), as_text(reason, "reason")
+        ids, reason, expected = as_ids(id), as_text(reason, "reason"), as_version(expected_version, "expected_version")
+        if expected is not None and len(ids) != 1:
+            raise InvalidInput(f"expected_version is of one cube, got {len(ids)} ids")
         for each in ids:
             self._permitted(each, "write", who, clock)
-        (outcome,) = self._store.commit([Erase(ids, who, clock, reason)])
-        if self._house.reuses:
-            for key in outcome.prefix_keys:
-                self._house.engine.detach(key)
-            for scope in outcome.scopes_touched:  # prompts of these scopes may have held the text
-                self._house.engine.forget_scope(scope)
-        self._house.embedder.clear()
-        with self._house.view():  # the index lets go of the vectors
-            pass
-        self._store.settle()
-        return outcome.erased
+        return forget(self._house, Erase(ids, who, clock, reason, None if expected is None else (expected,)))
 
+    # ------------------------------------------------------------------ conflicts and budgets
+    def conflicts(self, *, scope: ScopeLike, actor: ActorLike = None, now: datetime | None = None) -> list[Conflict]:
+        """Which memories contradict or replace each other, at or below a scope, where both may be read: undecided ones first."""
+        place = as_scope(scope)
+        return found_conflicts(self._house, place, self._who(actor, place), as_time(now, "now"))
+
+    def resolve(
+        self, conflict: Conflict | Sequence[CubeId], *, keep: str, actor: ActorLike = None, now: datetime | None = None
+    ) -> Conflict:
+        """Answer a conflict, or answer it anew: keep the "newer" memory, the "older" one, or "both". The other is superseded.
+
+        conflict: one of `conflicts`, or the ids of its older and its newer cube. Raises InvalidInput, NotFound or AccessDenied.
+        """
+        return answer(self._house, conflict, keep, self._who(actor, None), as_time(now, "now"))
+
+    def set_budget(
+        self,
+        scope: ScopeLike,
+        *,
+        facts: int | None = None,
+        bytes: int | None = None,
+        strength: float | None = None,
+        erase_archived_after: timedelta | None = None,
+        actor: ActorLike = None,
+        now: datetime | None = None,
+    ) -> Budget | None:
+        """Say how much plaintext a scope and all below it may hold; `tick` archives what is too much, the weakest first.
+
+        Replaces what was said before; without a limit there is none. See `Budget`. Raises InvalidInput or AccessDenied.
+        """
+        clock, place = as_time(now, "now"), as_scope(scope)
+        who = self._who(actor, place)
+        require(may_enter(who, place), who, "write", f"scope {'/'.join(place)}")
+        limits = {"facts": facts, "bytes": bytes, "strength": strength, "erase_archived_after": erase_archived_after}
+        return set_budget(self._house, place, who, clock, **limits)
+
+    # ------------------------------------------------------------------ forms
     def promote(self, ids: CubeId | Sequence[CubeId], *, to: str, actor: ActorLike = None, now: datetime | None = None) -> list[MemCube]:
         """Prefill memories of one scope as its KV head, without waiting for the scheduler. Returns the resulting cubes."""
         if to == "parameter":
@@ -313,7 +391,7 @@ class MemOS:
         if not self._house.reuses:
             raise NotAvailable("promoting to activation memory needs an engine that keeps KV: MemOS.open(..., engine=HFEngine.load())")
         clock, who = as_time(now, "now"), self._who(actor, None)
-        sources = [self._permitted(each, "write", who, clock) for each in ((ids,) if isinstance(ids, str) else ids)]
+        sources = [self._permitted(each, "write", who, clock) for each in as_ids(ids)]
         scopes = {cube.governance.scope for cube in sources}
         if len(scopes) != 1 or not all(isinstance(cube.payload, Plaintext) for cube in sources):
             raise InvalidInput("promote takes plaintext cubes of one scope, since their KV is kept for that scope alone")
@@ -325,7 +403,7 @@ class MemOS:
     def demote(self, ids: CubeId | Sequence[CubeId], *, actor: ActorLike = None, now: datetime | None = None) -> list[MemCube]:
         """Give up activation cubes: the KV goes, the text it came from stays. Returns the archived cubes."""
         clock, who = as_time(now, "now"), self._who(actor, None)
-        wanted = [self._permitted(each, "write", who, clock) for each in ((ids,) if isinstance(ids, str) else ids)]
+        wanted = [self._permitted(each, "write", who, clock) for each in as_ids(ids)]
         with self._house.view() as view:
             heads = {head.cube.id: head for head in kept_heads(view, clock)}
         if others := [cube.id for cube in wanted if cube.id not in heads]:
@@ -353,7 +431,6 @@ class MemOS:
 
     # ------------------------------------------------------------------ not here yet
     timeline = absent("timeline", "timestamp-based loading")
-    conflicts = absent("conflicts", "conflict detection")
     relation = absent("relation", "conflict detection")
     tree = absent("tree", "the task-concept-fact hierarchy")
     export = absent("export", "export and import")

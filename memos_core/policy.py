@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
+
+import numpy as np
 
 from memos_core.cube import CubeId, MemCube, State
 
-MoveKind = Literal["prefill", "drop", "expire"]
+MoveKind = Literal["prefill", "drop", "expire", "archive", "erase"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,40 @@ class Thresholds:
     settle_seconds: float = 3600.0
     head_tokens: int = 256
     activation_bytes: int = 2 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much plaintext a scope and all below it may hold; what is too much is archived, the weakest first.
+
+    facts: memories. bytes: of their text. strength: what is weaker is archived, 0 to 1. Contested memories and those of priority 1
+    are never archived for it. erase_archived_after: how long what the scheduler archived can be restored; None for ever.
+    """
+
+    facts: int | None = None
+    bytes: int | None = None
+    strength: float | None = None
+    erase_archived_after: timedelta | None = None
+
+    def columns(self) -> tuple[int | None, int | None, float | None, float | None]:
+        """As the store keeps it."""
+        after = self.erase_archived_after
+        return self.facts, self.bytes, self.strength, None if after is None else after.total_seconds()
+
+    def __str__(self) -> str:
+        limits = ("at most {} memories", "at most {} bytes", "strength from {:g}", "archived ones erased after {:g} s")
+        return ", ".join(text.format(value) for text, value in zip(limits, self.columns(), strict=True) if value is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Fading:
+    """Plaintext as a budget sees it, in columns of n. halvings: how often the strength has halved. kept: never archived for a budget."""
+
+    ids: Sequence[CubeId]
+    halvings: np.ndarray
+    said: np.ndarray
+    bytes: np.ndarray
+    kept: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,3 +187,20 @@ def decide_expiry(cubes: Sequence[MemCube], now: datetime) -> list[Move]:
         for cube in cubes
         if cube.governance.expires_at is not None and cube.governance.expires_at <= now
     ]
+
+
+def too_much(held: Fading, budget: Budget) -> list[int]:
+    """Which of them a budget has no room for: the weakest, as few as will do; of equals the one said first.
+
+    More use makes a memory stronger, so that it stays wherever it would have stayed without.
+    """
+    order = np.lexsort((np.arange(len(held.ids)), held.said, -held.halvings))
+    order = order[~held.kept[order]]
+    least = [0]
+    if budget.facts is not None:
+        least.append(len(held.ids) - budget.facts)
+    if budget.bytes is not None and (excess := int(held.bytes.sum()) - budget.bytes) > 0:
+        least.append(int(np.searchsorted(np.cumsum(held.bytes[order]), excess)) + 1)
+    if budget.strength is not None:
+        least.append(int(np.count_nonzero(held.halvings[order] > -np.log2(max(budget.strength, 1e-300)))))
+    return [int(position) for position in order[: max(least)]]

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memos_core.features import ASKS, DATED, QUESTION, STANDING
+from memos_core.features import ASKS, DATED, QUESTION, REPLY, STANDING
 
 BEST_WORDS = 4.0
 """The best lexical match counts as much as a meaning this many standard deviations above the mean."""
+ALIKE = 0.05
+"""Cosines, and lent scores, that lie this close together hardly differ."""
 SEEDS = 512
 """How many of the best lend their score along edges."""
 
@@ -25,6 +27,8 @@ NEIGHBOUR, NEIGHBOUR_TERMS = 0.2, 12
 TOPIC, TOPIC_BEST = 0.3, 3
 ONLY_ASKS = 0.6
 SPEAKER, OTHER_SPEAKER = 0.7, 0.3
+DOUBT = 2 / 3
+"""What a remembered question, and an assistant's reply that may be made up, lose for a prompt: they crowd out what somebody said."""
 SAYS_WHEN = 0.3
 IN_WINDOW = 1.5
 STANDING_WISH = 2.5
@@ -59,11 +63,15 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What ranking needs of a question. voices: hashes of the speakers it names. when, own_past: as in `query.Question`."""
+    """What ranking needs of a question. voices: hashes of the speakers it names. when, own_past: as in `query.Question`.
+
+    for_prompt: whether the hits are for a model to read, which takes what it reads for true.
+    """
 
     voices: tuple[int, ...] = ()
     when: bool = False
     own_past: bool = False
+    for_prompt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,23 +95,22 @@ class Ranked:
     reasons: tuple[Reason, ...]
 
 
-def standardised(values: np.ndarray) -> np.ndarray:
-    """In standard deviations from the mean; zeros where all are alike."""
-    spread = float(values.std()) if len(values) else 0.0
-    return (values - values.mean()) / spread if spread > 1e-9 else np.zeros(len(values))
+def standardised(values: np.ndarray, least: float) -> np.ndarray:
+    """In standard deviations from the mean, which count as no less than `least`: among few, or alike, small differences mean little."""
+    return (values - values.mean()) / max(float(values.std()), least) if len(values) else values
 
 
 def fuse(found: Candidates, asked: Asked, now: float) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Total score and its parts, float64 [n] each."""
     count, traits = len(found.rows), found.features["traits"]
     best = float(found.lexical.max()) if count else 0.0
-    meaning = standardised(found.dense)
+    meaning = standardised(found.dense, ALIKE)
     parts = {"meaning": 0.5 * meaning, "words": 0.5 * BEST_WORDS * found.lexical / best if best > 1e-9 else np.zeros(count)}
     base = np.maximum(parts["meaning"] + parts["words"], 0.0)
     seeds = _seeds(base)
     parts["answer"] = ANSWER * _answers(found, base, seeds)
     parts["neighbours"] = NEIGHBOUR * _neighbours(found, base)
-    parts["topic"] = TOPIC * standardised(_topics(found, base, seeds))
+    parts["topic"] = TOPIC * standardised(_topics(found, base, seeds), ALIKE)
     parts["place"] = PLACE * found.place
     parts["question"] = -ONLY_ASKS * base * ((traits & ASKS) > 0)
     parts |= _said_by(found, asked, np.sum(list(parts.values()), axis=0))
@@ -116,6 +123,8 @@ def fuse(found: Candidates, asked: Asked, now: float) -> tuple[np.ndarray, dict[
         applies = np.clip((meaning + 1.0) / 2.5, 0.0, 1.0)
         parts["standing"] = STANDING_WISH * applies * ((traits & STANDING) > 0)
     parts["superseded"] = -SUPERSEDED * positive * found.superseded
+    if asked.for_prompt:
+        parts["origin"] = -DOUBT * positive * ((traits & (ASKS | REPLY)) > 0)
     parts["recency"] = RECENCY * 0.5 ** (np.maximum(now - found.occurred_at, 0.0) / RECENCY_HALF_LIFE)
     parts["priority"] = PRIORITY * found.priority
     return np.sum(list(parts.values()), axis=0), parts
@@ -218,6 +227,7 @@ _DETAILS: Mapping[str, Callable[[Candidates, int, float], str]] = {
     "window": lambda found, i, now: "in the time asked for",
     "standing": lambda found, i, now: "a standing wish that applies",
     "superseded": lambda found, i, now: "something newer took its place",
+    "origin": lambda found, i, now: "it is a question" if found.features["traits"][i] & ASKS else "an assistant said it",
     "recency": lambda found, i, now: f"{max(now - found.occurred_at[i], 0.0) / 86400:.1f} days old",
     "priority": lambda found, i, now: f"priority {found.priority[i]:.2f}",
 }

@@ -9,48 +9,98 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from memos_core import policy
-from memos_core.changes import Add, Change, Revise
+from memos_core import policy, records
+from memos_core.changes import Add, Change, Erase, Revise
 from memos_core.cube import LOCAL_OWNER, CubeId, MemCube, Scope, State
+from memos_core.errors import NotFound, VersionConflict
+from memos_core.forgetting import forget
 from memos_core.heads import KeptHead, effective_system, kept_heads
+from memos_core.house import House
 from memos_core.lifespan import check_transition
 from memos_core.plan import line
-from memos_core.policy import Candidate, Held, Move, Thresholds
-from memos_core.store import SQLiteStore
+from memos_core.policy import Budget, Candidate, Held, Move, Thresholds
 from memos_core.transform import activation_cube, kv_bytes, prefill
+
+MOST_ATTEMPTS = 5
+"""How often a decision is made anew when others change what it was about."""
 
 
 class Scheduler:
     """Moves memory between forms by use. One tick at a time."""
 
-    def __init__(self, store: SQLiteStore, engine: Any, thresholds: Thresholds, count: Callable[[str], int]) -> None:
-        self._store = store
-        self._engine = engine
+    def __init__(self, house: House, thresholds: Thresholds) -> None:
+        self._house = house
         self._thresholds = thresholds
-        self._count = count
         self._lock = threading.Lock()
 
     def tick(self, now: datetime) -> list[Move]:
-        """Expire, drop, prefill: what the policy decides at `now`, each move committed with its reason in the audit log."""
+        """Expire, archive, erase, drop, prefill: what the policy decides, each move committed with its reason in the audit log."""
         with self._lock:
-            moves = self._expire(now) + self._drop(now) + self._move_heads(now)
+            moves = self._expire(now) + self._keep_to_budgets(now) + self._drop(now) + self._move_heads(now)
             moves += self._drop(now)  # a new head may have put the directory over its byte budget
-            self._store.settle()
-            self._store.collect_orphans(now)
+            self._house.store.settle()
+            self._house.store.collect_orphans(now)
             return moves
 
     def _expire(self, now: datetime) -> list[Move]:
-        with self._store.read() as view:
+        with self._house.store.read() as view:
             due = view.expired(now)
         moves = policy.decide_expiry(due, now)
         reasons = {id: move.reason for move in moves for id in move.ids}
         self._archive([cube for cube in due if cube.id in reasons], now, "expire", reasons)
         return moves
 
+    def _keep_to_budgets(self, now: datetime) -> list[Move]:
+        """Erase what has been archived for long enough, then archive what is too much: the deepest scopes first."""
+        moves = []
+        with self._house.store.read() as view:
+            budgets = records.budgets(view)
+        for scope, budget in budgets:
+            for act in (self._erase_archived, self._archive_weakest):
+                move = self._until_undisturbed(act, scope, budget, now)
+                if move is not None:
+                    moves.append(move)
+        return moves
+
+    def _until_undisturbed(
+        self, act: Callable[[Scope, Budget, datetime], Move | None], scope: Scope, budget: Budget, now: datetime
+    ) -> Move | None:
+        """Decide again when somebody has changed or erased one of the memories meanwhile."""
+        for _ in range(MOST_ATTEMPTS - 1):
+            try:
+                return act(scope, budget, now)
+            except (NotFound, VersionConflict):
+                continue
+        return act(scope, budget, now)
+
+    def _archive_weakest(self, scope: Scope, budget: Budget, now: datetime) -> Move | None:
+        with self._house.store.read() as view:
+            held = records.fading(view, scope, now)
+            weak = policy.too_much(held, budget)
+            reasons = {held.ids[place]: f"strength {2.0 ** -held.halvings[place]:.2g}, over the budget: {budget}" for place in weak}
+            cubes = view.heads(list(reasons), now)
+        if not weak:
+            return None
+        self._archive([cubes[id] for id in reasons], now, "archive", reasons)
+        strongest = 2.0 ** -held.halvings[weak[-1]]
+        reason = f"the {len(weak)} weakest of {len(held.ids)} memories (strength up to {strongest:.2g}) are over the budget of {budget}"
+        return Move("archive", tuple(reasons), reason)
+
+    def _erase_archived(self, scope: Scope, budget: Budget, now: datetime) -> Move | None:
+        if budget.erase_archived_after is None:
+            return None
+        with self._house.store.read() as view:
+            due = records.archived_before(view, scope, now - budget.erase_archived_after)
+            heads = view.heads(due, now)
+        if not due:
+            return None
+        reason = f"archived for {budget.erase_archived_after} or longer"
+        forget(self._house, Erase(tuple(due), LOCAL_OWNER, now, reason, tuple(heads[id].version for id in due)))
+        return Move("erase", tuple(due), reason)
+
     def _drop(self, now: datetime) -> list[Move]:
-        with self._store.read() as view:
+        with self._house.store.read() as view:
             kept = kept_heads(view, now)
         moves = policy.decide_drops([_held(head) for head in kept], self._thresholds)
         for move in moves:
@@ -60,10 +110,10 @@ class Scheduler:
     def drop(self, heads: Sequence[KeptHead], now: datetime, reason: str) -> None:
         """Give up KV: the cube is archived, its file removed, its copy in RAM let go. The text it came from stays."""
         self._archive([head.cube for head in heads], now, "drop", {head.cube.id: reason for head in heads})
-        self._store.settle()
-        if self._able():
+        self._house.store.settle()
+        if self._house.reuses:
             for key in {head.payload.prefix_key for head in heads}:
-                self._engine.detach(key)
+                self._house.engine.detach(key)
 
     def _archive(self, cubes: Sequence[MemCube], now: datetime, action: str, reasons: Mapping[CubeId, str]) -> None:
         changes: list[Change] = []
@@ -73,20 +123,20 @@ class Scheduler:
             archived = cube.model_copy(update={"state": State.ARCHIVED, "version": cube.version + 1, "identifiers": identifiers})
             changes.append(Revise(archived, LOCAL_OWNER, action, detail=reasons[cube.id]))
         if changes:
-            self._store.commit(changes)
+            self._house.store.commit(changes)
 
     def _move_heads(self, now: datetime) -> list[Move]:
         """Bring each scope's head up to its use, as far as the byte budget allows: decided for all scopes together."""
-        if not self._able():
+        if not self._house.reuses:
             return []
-        with self._store.read() as view:
+        with self._house.store.read() as view:
             kept = kept_heads(view, now)
             scopes = [(scope, view.used_in(scope, now), view.last_system(scope)) for scope in view.used_scopes()]
         moves, wanted = [], []
         for scope, used, system in scopes:
             mine = [head for head in kept if head.cube.governance.scope == scope and self._is_for(head, system)]
             current = mine[-1].source_ids if mine else None
-            candidates = [Candidate(cube, self._count(line(cube)) + 1, current is not None and cube.id in current) for cube in used]
+            candidates = [Candidate(cube, self._house.count(line(cube)) + 1, current is not None and cube.id in current) for cube in used]
             move = policy.decide_head(candidates, current, self._thresholds, now)
             if move is not None and move.kind == "drop":
                 self.drop(mine, now, move.reason)
@@ -104,7 +154,8 @@ class Scheduler:
         leaving = {head.cube.id for each in wanted for head in each.replaces}
         rivals = [_held(head) for head in kept if head.cube.id not in leaving]
         new = {
-            f"~{position}": (each, kv_bytes(self._engine, each.sources, each.scope, each.system)) for position, each in enumerate(wanted)
+            f"~{position}": (each, kv_bytes(self._house.engine, each.sources, each.scope, each.system))
+            for position, each in enumerate(wanted)
         }  # "~" sorts behind the id of any cube: what is there wins a tie
         rivals += [Held(id, size, _worth(each.sources)) for id, (each, size) in new.items()]
         refused = {id: move.reason for move in policy.decide_drops(rivals, self._thresholds) for id in move.ids if id in new}
@@ -116,19 +167,16 @@ class Scheduler:
         self, sources: Sequence[MemCube], scope: Scope, system: str | None, now: datetime, reason: str, replaces: Sequence[KeptHead] = ()
     ) -> MemCube:
         """Compute and keep the KV of a head; what it replaces is dropped after it is safely there. Raises EngineError."""
-        payload, data = prefill(self._engine, sources, scope, system)
-        blob = self._store.blobs.put(data)
+        payload, data = prefill(self._house.engine, sources, scope, system)
+        blob = self._house.store.blobs.put(data)
         cube = activation_cube(payload.model_copy(update={"blob": blob}), scope, now)
         parents: tuple[tuple[CubeId, int], ...] = tuple((source.id, source.version) for source in sources)
-        self._store.commit([Add(cube, LOCAL_OWNER, parents=parents, relation="prefilled from", detail=reason)])
+        self._house.store.commit([Add(cube, LOCAL_OWNER, parents=parents, relation="prefilled from", detail=reason)])
         self.drop(replaces, now, f"replaced by {cube.id}")
         return cube
 
-    def _able(self) -> bool:
-        return self._engine is not None and "activation" in self._engine.capabilities
-
     def _is_for(self, head: KeptHead, system: str | None) -> bool:
-        fits = head.payload.model == self._engine.identity.key and head.payload.system == effective_system(system)
+        fits = head.payload.model == self._house.engine.identity.key and head.payload.system == effective_system(system)
         return head.problem is None and fits
 
 

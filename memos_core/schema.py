@@ -79,7 +79,37 @@ CREATE INDEX cubes_concept ON cubes (concept) WHERE concept <> 0;
 ALTER TABLE vectors ADD COLUMN features BLOB NOT NULL DEFAULT x'';
 """
 
-MIGRATIONS: tuple[tuple[int, str, str], ...] = ((1, "the first schema", _INITIAL), (2, "the hierarchy, and features for ranking", _HIERARCHY))
+_LIFE = """
+-- When a memory was true; the columns say what the body says.
+ALTER TABLE cubes ADD COLUMN valid_from REAL;
+ALTER TABLE cubes ADD COLUMN valid_to REAL;
+CREATE INDEX cubes_changed ON cubes (scope) WHERE version > 1;
+
+-- What two cubes have to do with each other and what was made of it. Gone with either of them.
+CREATE TABLE relations (older TEXT NOT NULL, newer TEXT NOT NULL, kind TEXT NOT NULL, confidence REAL NOT NULL, why TEXT NOT NULL,
+  resolution TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (older, newer)) WITHOUT ROWID;
+CREATE INDEX relations_newer ON relations (newer);
+
+-- Messages that said what a cube says already: verbatim, as the cube each would have been. `seq`: the audit entry of the merge, which
+-- holds the commitment. `after`: the last row when it was merged, for the order of a conversation.
+CREATE TABLE merged (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, identity BLOB, scope INTEGER NOT NULL, session TEXT, after INTEGER NOT NULL,
+  body BLOB NOT NULL, commitment BLOB NOT NULL);
+CREATE INDEX merged_id ON merged (id);
+CREATE UNIQUE INDEX merged_identity ON merged (identity) WHERE identity IS NOT NULL;
+CREATE INDEX merged_session ON merged (scope, session);
+
+-- Plaintext that an earlier version made searchable, to be read anew.
+CREATE INDEX vectors_bare ON vectors (row) WHERE features = x'';
+
+-- How much a scope and all below it may hold; NULL for no limit.
+CREATE TABLE budgets (scope INTEGER PRIMARY KEY, facts INTEGER, bytes INTEGER, strength REAL, erase_after REAL);
+"""
+
+MIGRATIONS: tuple[tuple[int, str, str], ...] = (
+    (1, "the first schema", _INITIAL),
+    (2, "the hierarchy, and features for ranking", _HIERARCHY),
+    (3, "validity, relations, merged messages and budgets", _LIFE),
+)
 VERSION = MIGRATIONS[-1][0]
 
 

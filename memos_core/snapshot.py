@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from memos_core import ledger
+from memos_core import chains
 from memos_core.access import rules
-from memos_core.cube import LOCAL_OWNER, Actor, CubeId, MemCube, Scope, Usage, ancestors, contains, scope_key, scope_of_key
+from memos_core.cube import LOCAL_OWNER, Actor, CubeId, MemCube, Scope, State, Usage, ancestors, contains, scope_key, scope_of_key
 from memos_core.errors import StoreCorrupt
 from memos_core.lifespan import heat
 
@@ -31,6 +31,8 @@ class Event:
     kind: str
     occurred_at: float
     expires_at: float | None
+    valid_from: float | None
+    valid_to: float | None
     priority: float
     vector_seq: int | None
     session: str | None
@@ -83,7 +85,7 @@ def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
     return (values[start : start + 500] for start in range(0, len(values), 500))
 
 
-def _below(scope: Scope) -> tuple[str, str]:
+def below(scope: Scope) -> tuple[str, str]:
     """Bounds of the keys of a scope and all below it."""
     key = scope_key(scope)
     return key, key[:-1] + " "  # the character after the separator
@@ -91,7 +93,7 @@ def _below(scope: Scope) -> tuple[str, str]:
 
 def compose(body: bytes, usage: tuple[int | None, int | None, float | None, float | None], now: datetime) -> MemCube:
     """A head with its usage as of `now`."""
-    cube = ledger.load(body)
+    cube = chains.load(body)
     recalls, sessions, last, heat_log2 = usage
     if recalls is None or sessions is None or last is None:
         return cube
@@ -134,6 +136,8 @@ class Snapshot:
             "versions": "SELECT count(*) FROM versions",
             "audit entries": "SELECT count(*) FROM audit",
             "tombstones": "SELECT count(*) FROM tombstones",
+            "relations": "SELECT count(*) FROM relations",
+            "merged": "SELECT count(*) FROM merged",
             "turns": "SELECT count(*) FROM turns",
             "uses": "SELECT count(*) FROM usage_events",
         }
@@ -149,9 +153,18 @@ class Snapshot:
         return {row: compose(body, tuple(usage), now) for row, body, *usage in found}
 
     def conversation(self, scope: Scope, session: str, now: datetime) -> list[MemCube]:
-        """The verbatim messages of a session, in the order they were written."""
-        query = f"{_HEAD} JOIN scopes s ON s.scope = c.scope WHERE s.key = ? AND c.session = ? AND c.role IS NOT NULL ORDER BY c.row"
-        return [compose(body, tuple(usage), now) for _, body, *usage in self.db.execute(query, (scope_key(scope), session))]
+        """The verbatim messages of a session, in the order they were written; those that were merged into others among them."""
+        query = f"{_HEAD} JOIN scopes s ON s.scope = c.scope WHERE s.key = ? AND c.session = ? AND c.role IS NOT NULL"
+        found = [((row, 0), compose(body, tuple(usage), now)) for row, body, *usage in self.db.execute(query, (scope_key(scope), session))]
+        merged = (
+            "SELECT m.after, m.seq, m.body, c.state FROM merged m JOIN cubes c ON c.id = m.id JOIN scopes s ON s.scope = m.scope"
+            " WHERE s.key = ? AND m.session = ?"
+        )
+        for row, seq, body, state in self.db.execute(merged, (scope_key(scope), session)):
+            cube = chains.load(body).model_copy(update={"state": State(state)})
+            if cube.identifiers.role is not None:
+                found.append(((row, seq), cube))
+        return [cube for _, cube in sorted(found, key=lambda each: each[0])]
 
     def derived(self, now: datetime, scope: Scope | None = None) -> list[MemCube]:
         """Active activation cubes, of one scope or of all."""
@@ -192,14 +205,14 @@ class Snapshot:
         whole = scope if rules(actor, scope) else actor if contains(scope, actor) else None
         scopes: tuple[int, ...] = ()
         if whole is not None:
-            scopes = tuple(row[0] for row in self.db.execute("SELECT scope FROM scopes WHERE key >= ? AND key < ?", _below(whole)))
+            scopes = tuple(row[0] for row in self.db.execute("SELECT scope FROM scopes WHERE key >= ? AND key < ?", below(whole)))
         reader = scope if actor == LOCAL_OWNER else actor
         mine = [scope_key(part) for part in ancestors(reader)]
         shared = [scope_key(part) for part in ancestors(scope)]
         granted = self.db.execute(
             f"SELECT DISTINCT g.row FROM grants g JOIN cubes c ON c.row = g.row JOIN scopes s ON s.scope = c.scope WHERE g.action = 'read'"
             f" AND g.grantee IN ({_marks(mine)}) AND (g.grantee IN ({_marks(shared)}) OR (s.key >= ? AND s.key < ?))",
-            (*mine, *shared, *_below(scope)),
+            (*mine, *shared, *below(scope)),
         )
         return Authorised(scopes, tuple(row[0] for row in granted))
 
@@ -207,7 +220,7 @@ class Snapshot:
     def events_since(self, seq: int) -> Iterator[Event]:
         """Cubes changed after `seq`, oldest change first, without their vectors."""
         rows = self.db.execute(
-            "SELECT c.row, c.seq, c.scope, c.state, c.kind, c.occurred_at, c.expires_at, c.priority, v.seq, c.session, c.concept,"
+            "SELECT c.row, c.seq, c.scope, c.state, c.kind, c.occurred_at, c.expires_at, c.valid_from, c.valid_to, c.priority, v.seq, c.session, c.concept,"
             " coalesce(k.parent, 0), coalesce(k.given, 0) FROM cubes c LEFT JOIN vectors v ON v.row = c.row"
             " LEFT JOIN concepts k ON k.concept = c.concept WHERE c.seq > ? ORDER BY c.seq, c.row",
             (seq,),
@@ -238,12 +251,10 @@ class Snapshot:
         row = self.db.execute("SELECT scope FROM scopes WHERE key = ?", (scope_key(scope),)).fetchone()
         return int(row[0]) if row else None
 
-    def without_features(self, limit: int) -> list[tuple[int, int, bytes]]:
-        """Row, scope and body of plaintext that an earlier version wrote without features, oldest first."""
-        return self.db.execute(
-            "SELECT c.row, c.scope, c.body FROM cubes c JOIN vectors v ON v.row = c.row WHERE v.features = x'' ORDER BY c.row LIMIT ?",
-            (limit,),
-        ).fetchall()
+    def without_features(self, limit: int) -> list[MemCube]:
+        """Plaintext that an earlier version made searchable, and that has not been read anew yet; oldest first."""
+        query = "SELECT c.body FROM vectors v JOIN cubes c ON c.row = v.row WHERE v.features = x'' ORDER BY v.row LIMIT ?"
+        return [chains.load(row[0]) for row in self.db.execute(query, (limit,))]
 
     def lexical_rows(self, words: Sequence[str], scope: Scope) -> list[int] | None:
         """Rows at or below a scope that hold any of the words (letters and digits only), in order.
@@ -266,7 +277,7 @@ class Snapshot:
         )
         found: dict[str, list[tuple[MemCube, MemCube]]] = {}
         for turn, then, now in rows:
-            found.setdefault(turn, []).append((ledger.load(then), ledger.load(now)))
+            found.setdefault(turn, []).append((chains.load(then), chains.load(now)))
         return found
 
     def last_system(self, scope: Scope) -> str | None:
@@ -279,20 +290,21 @@ class Snapshot:
     def known(self, digests: Sequence[bytes]) -> dict[bytes, CubeId]:
         found: dict[bytes, CubeId] = {}
         for part in _parts(digests):
-            found |= self.db.execute(f"SELECT identity, id FROM cubes WHERE identity IN ({_marks(part)})", part)
+            for table in ("cubes", "merged"):
+                found |= self.db.execute(f"SELECT identity, id FROM {table} WHERE identity IN ({_marks(part)})", part)
         return found
 
     # ------------------------------------------------------------------ history
     def history(self, cube: CubeId) -> list[Version]:
         rows = self.db.execute("SELECT version, at, actor, action, body FROM versions WHERE id = ? ORDER BY version", (cube,))
         return [
-            Version(cube, v, datetime.fromtimestamp(at, UTC), actor, action, ledger.load(body) if body else None)
+            Version(cube, v, datetime.fromtimestamp(at, UTC), actor, action, chains.load(body) if body else None)
             for v, at, actor, action, body in rows
         ]
 
     def audit(self, scope: Scope | None = None, cube: CubeId | None = None) -> list[AuditEntry]:
         """Audit entries, oldest first, of a scope and all below it, or of one cube."""
-        low, high = _below(scope) if scope is not None else ("", "\U0010ffff")
+        low, high = below(scope) if scope is not None else ("", "\U0010ffff")
         where, more = ("AND a.id = ?", (cube,)) if cube is not None else ("", ())
         rows = self.db.execute(
             f"SELECT s.key, a.position, a.at, a.actor, a.action, a.id, a.version, a.detail, a.hash FROM audit a JOIN scopes s USING (scope)"
@@ -319,7 +331,7 @@ class Snapshot:
             "SELECT scope, position, at, actor, action, id, version, commitment, detail, hash FROM audit ORDER BY scope, position"
         ):
             length, previous = running.get(scope, (0, b""))
-            if position != length + 1 or digest != ledger.audit_hash(previous, position, at, who, what, cube, version, committed, detail):
+            if position != length + 1 or digest != chains.audit_hash(previous, position, at, who, what, cube, version, committed, detail):
                 yield f"audit entry {position} of scope {scope} does not follow from the one before it"
             running[scope] = (position, digest)
         for scope, (length, digest) in heads.items():
@@ -334,27 +346,25 @@ class Snapshot:
         }
         for cube, version, at, who, action, body, committed, digest in self.db.execute("SELECT * FROM versions ORDER BY id, version"):
             before, previous, _ = last.get(cube, (0, b"", None))
-            if version != before + 1 or digest != ledger.version_hash(previous, cube, version, at, who, action, committed):
+            if version != before + 1 or digest != chains.version_hash(previous, cube, version, at, who, action, committed):
                 yield f"version {version} of cube {cube} does not follow from the one before it"
             if audited.get((cube, version)) != committed:
                 yield f"version {version} of cube {cube} is not what the audit log says"
             if body is None and not self.tombstone(cube):
                 yield f"the content of version {version} of cube {cube} is gone, but nobody forgot it"
-            if body is not None and (cube not in keys or not isinstance(body, bytes) or ledger.commitment(keys[cube], body) != committed):
+            if body is not None and (cube not in keys or not isinstance(body, bytes) or chains.commitment(keys[cube], body) != committed):
                 yield f"the content of version {version} of cube {cube} has been altered"
             last[cube] = (version, digest, body)
         scopes = {key: scope for scope, key in self.db.execute("SELECT scope, key FROM scopes")}
-        for cube, *columns in self.db.execute(
-            "SELECT id, scope, seq, version, state, kind, session, role, occurred_at, expires_at, priority, blob, body FROM cubes"
-        ):
+        for cube, *columns in self.db.execute(f"SELECT id, {', '.join(chains.HEAD_COLUMNS)} FROM cubes"):
             version, body = columns[2], columns[-1]
             if cube not in last or last[cube][0] != version or last[cube][2] != body:
                 yield f"the head of cube {cube} is not its last version"
                 continue
             try:
-                head = ledger.load(body)
+                head = chains.load(body)
             except StoreCorrupt as error:
                 yield f"cube {cube}: {error}"
                 continue
-            if tuple(columns) != ledger.head_columns(head, scopes.get(scope_key(head.governance.scope), 0), columns[1], body):
+            if tuple(columns) != chains.head_columns(head, scopes.get(scope_key(head.governance.scope), 0), columns[1], body):
                 yield f"the row of cube {cube} is not what its content says"

@@ -8,13 +8,13 @@ Source of the idea that such sentences steer later answers: MemOS §4.1 (semanti
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Literal
 
 from memos_core.analyse import words
 from memos_core.cube import SemanticType
+from memos_core.sentences import sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +65,6 @@ def standing(text: str) -> StandingInstruction | None:
     return next((wish for start, end in sentences(text) if (wish := _wish(text[start:end]))), None)
 
 
-def sentences(text: str) -> Iterator[tuple[int, int]]:
-    """Where a text's sentences start and end; code in fences holds none."""
-    blanked = _FENCE.sub(lambda match: "\n" * len(match[0]), text)
-    start: int | None = None
-    for match in _SENTENCE.finditer(blanked):
-        start = match.start() if start is None else start
-        if _ABBREVIATION.search(match[0]) and blanked[match.end() : match.end() + 1] == " ":
-            continue  # the full stop belongs to the word
-        whole = blanked[start : match.end()]
-        left = start + len(whole) - len(whole.lstrip(_BULLETS))
-        right = start + len(whole.rstrip())
-        if left < right:
-            yield left, right
-        start = None
-    if start is not None and (rest := blanked[start:].strip()):  # it ends with such a word
-        yield (left := blanked.index(rest, start)), left + len(rest)
-
-
 def _wish(sentence: str) -> StandingInstruction | None:
     plain = _plain(sentence[:LONGEST_WISH])
     if (topics := _instruction(plain)) is not None:
@@ -109,10 +91,6 @@ def _rule(*parts: str) -> re.Pattern[str]:
 
 LONGEST_WISH = 1_000
 """Characters of a sentence that are read for a wish and its kind: people say such things shortly, and patterns over more would take time."""
-_BULLETS = " \t\r\n-*•>#"
-_FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
-_SENTENCE = re.compile(r"(?:[^.!?\n]|[.!?](?=[\w.!?)\"'”’]))+[.!?]*[)\"'”’]*")
-_ABBREVIATION = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|Prof|St|e\.g|i\.e|vs|approx)\.$", re.IGNORECASE)
 _CLAUSE = _rule(
     r"[,;:—–]\s+|\s+-\s+|\s+", _one_of("and, but, so, because, since, as, although, though, while, given that, considering"), r"\s+"
 )

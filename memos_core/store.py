@@ -1,4 +1,4 @@
-"""The truth on disk: the Store protocol, and SQLite behind it. With `ledger` and `schema` the only rooms with SQL.
+"""The truth on disk: the Store protocol, and SQLite behind it. With `schema`, `chains`, `ledger`, `disputes`, `snapshot` and `records` the only rooms with SQL.
 
 One directory, WAL, `synchronous=FULL`. Writers that arrive together share one commit (group commit); readers have
 snapshots of their own and never wait for writers. Several threads and several processes may use one directory.
@@ -35,7 +35,7 @@ class Store(Protocol):
     """What the rest of the house needs of a store; `tests/conformance` holds its suite."""
 
     def commit(self, changes: Sequence[Change]) -> list[Outcome]:
-        """All of the changes, durably, or none. Raises NotFound, Conflict or StoreError."""
+        """All of the changes, durably, or none. Raises NotFound, VersionConflict or StoreError."""
 
     def read(self) -> AbstractContextManager[Snapshot]:
         """A consistent view for the time of a `with`."""
@@ -197,7 +197,7 @@ class SQLiteStore:
 
     # ------------------------------------------------------------------ writing
     def commit(self, changes: Sequence[Change]) -> list[Outcome]:
-        """All of the changes in one durable transaction, or none of them; outcomes in order. Raises NotFound, Conflict or StoreError.
+        """All of the changes in one durable transaction, or none of them; outcomes in order. Raises NotFound, VersionConflict or StoreError.
 
         Whoever gets the write lock first commits for everyone that is waiting: many small writers share one fsync.
         """

@@ -17,10 +17,11 @@ class Threads:
         more = np.full(size - len(self.before), -1, dtype=np.int64)
         self.before, self.after = np.concatenate([self.before, more]), np.concatenate([self.after, more])
 
-    def link(self, position: int, session: int, said: np.ndarray) -> None:
-        """Put a position into its session. said: when each position was said; equals stay in the order they came."""
+    def link(self, position: int, session: int, said: np.ndarray, rows: np.ndarray) -> None:
+        """Put a position into its session. said, rows: when each position was said, and its row, which decides between equals."""
         later, earlier = -1, self._last.get(session, -1)
-        while earlier >= 0 and said[earlier] > said[position]:
+        mine = (said[position], rows[position])
+        while earlier >= 0 and (said[earlier], rows[earlier]) > mine:
             later, earlier = earlier, int(self.before[earlier])
         self.before[position], self.after[position] = earlier, later
         if earlier >= 0:

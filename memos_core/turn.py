@@ -17,15 +17,15 @@ from memos_core.recall import Recall
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What became of one message: the cube that holds it, and whether it is new or was known."""
+    """What became of one message: the cube that holds it, and whether it is new, took the place of another, or was known."""
 
     cube: MemCube
-    outcome: Literal["added", "merged"]
+    outcome: Literal["added", "merged", "superseded"]
 
     @classmethod
     def of(cls, outcome: Outcome) -> Remembered:
         """What a store said of an added message."""
-        return cls(outcome.cubes[0], "merged" if outcome.kind == "merged" else "added")
+        return cls(outcome.cubes[0], outcome.kind if outcome.kind in ("merged", "superseded") else "added")
 
     @property
     def id(self) -> CubeId:

@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from memos_core.changes import Add, Revise
-from memos_core.cube import Actor, MemCube, Plaintext, scope_key
+from memos_core.changes import Add, Describe, Revise
+from memos_core.cube import Actor, CubeId, MemCube, Plaintext, scope_key
+from memos_core.embed import CachedEmbedder
+from memos_core.errors import InvalidInput, NotFound
 from memos_core.features import prose
 from memos_core.hierarchy import given_place
 from memos_core.house import House
 from memos_core.intake import Template, as_searchable
 from memos_core.parse import Noted
+from memos_core.resolution import Related, Resolution
+from memos_core.revise import as_version
+from memos_core.store import SQLiteStore
 
 
 def new_facts(
@@ -46,6 +51,17 @@ def _filed(house: House, template: Template, adds: Sequence[Add]) -> list[Add]:
     return placed
 
 
+def superseding(house: House, adds: Sequence[Add], ids: Sequence[CubeId], who: Actor, clock: datetime) -> list[Add]:
+    """The one message of a call, taking the place of cubes that the actor may change. Raises InvalidInput, NotFound or AccessDenied."""
+    if ids and len(adds) != 1:
+        raise InvalidInput(f"supersedes takes one message at a time, got {len(adds)}")
+    for id in ids:
+        if not isinstance(house.permitted(id, "write", who, clock).payload, Plaintext):
+            raise InvalidInput(f"cube {id} holds no text; only plaintext can be superseded")
+    found = [Related(id, add.cube.id, "supersedes", resolution=Resolution.SUPERSEDED) for add in adds for id in ids]
+    return [replace(add, relations=(*add.relations, *found)) for add in adds]
+
+
 def revise(house: House, cube: MemCube, new: MemCube, who: Actor, action: str, detail: str = "") -> MemCube:
     """Commit the next version of a cube, searchable and filed as it now is. Raises NotFound, VersionConflict or StoreError."""
     found = None
@@ -53,5 +69,27 @@ def revise(house: House, cube: MemCube, new: MemCube, who: Actor, action: str, d
         found = as_searchable(new, house.embedder([prose(new.payload.text)])[0])
     path = new.identifiers.path
     place = given_place(scope_key(new.governance.scope), path) if path and path != cube.identifiers.path else None
-    (outcome,) = house.store.commit([Revise(new, who, action, found, place, detail)])
+    (outcome,) = house.store.commit([Revise(new, who, action, found, detail, place)])
     return outcome.cubes[0]
+
+
+def earlier(house: House, cube: MemCube, version: int) -> MemCube:
+    """A cube as it was in one of its versions. Raises InvalidInput or NotFound."""
+    number = as_version(version, "version")
+    with house.view() as view:
+        found = next((entry.cube for entry in view.history(cube.id) if entry.version == number), None)
+    if found is None:
+        raise NotFound(f"cube {cube.id} has no version {version}; it is at {cube.version}")
+    return found
+
+
+def bring_up(store: SQLiteStore, embedder: CachedEmbedder) -> None:
+    """Make searchable, as this version does it, what an earlier one wrote. In small transactions: what is interrupted goes on next time."""
+    while True:
+        with store.read() as view:
+            cubes = view.without_features(256)
+        if not cubes:
+            return
+        texts = [prose(cube.payload.text) for cube in cubes if isinstance(cube.payload, Plaintext)]
+        found = [as_searchable(cube, vector) for cube, vector in zip(cubes, embedder(texts), strict=True)]
+        store.commit([Describe(cube.id, each) for cube, each in zip(cubes, found, strict=True) if each is not None])

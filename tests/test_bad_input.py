@@ -18,6 +18,7 @@ from conftest import NOW, bag_of_words
 import memos_core.reading
 from memos_core import (
     Activation,
+    VersionConflict,
     EmbedderMismatch,
     InvalidInput,
     MemOS,
@@ -28,7 +29,6 @@ from memos_core import (
     StoreCorrupt,
     StoreError,
     StoreUnusable,
-    VersionConflict,
 )
 from memos_core.changes import Add
 from memos_core.cube import LOCAL_OWNER, ActivationForm
@@ -99,9 +99,8 @@ REFUSED: dict[str, tuple[Callable[[MemOS], Any], str]] = {
     "promote without an engine": (lambda m: m.promote("nobody", to="activation"), r"engine=HFEngine\.load"),
     "promote to nowhere": (lambda m: m.promote("nobody", to="cloud"), "must be 'activation' or 'parameter'"),
     "promote to parameter": (lambda m: m.promote("nobody", to="parameter"), "parameter memory"),
-    "as_of": (lambda m: m.recall("x", scope=ANA, as_of=NOW), "earlier time"),
+    "naive as_of": (lambda m: m.recall("x", scope=ANA, as_of=NAIVE), "as_of .*has no time zone"),
     "timeline": (lambda m: m.timeline(scope=ANA), "timestamp-based loading"),
-    "conflicts": (lambda m: m.conflicts(scope=ANA), "conflict detection"),
     "relation": (lambda m: m.relation("a", "b"), "conflict detection"),
     "tree": (lambda m: m.tree(ANA), "hierarchy"),
     "export": (lambda m: m.export("file"), "export and import"),

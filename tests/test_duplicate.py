@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from memos_core.duplicate import Candidates, Said, bag_key, content_hash, repeats, same
+from memos_core.coarse import Candidates
+from memos_core.duplicate import Said, bag_key, content_hash, repeats, same
 from memos_core.fingerprint import BYTES, TEXT, distances
 from memos_core.normal import normal_form
 
@@ -171,6 +172,12 @@ def test_what_says_something_else_is_kept_apart(one: str, other: str) -> None:
 )
 def test_the_verdict_says_why(one: str, other: str, why: str) -> None:
     assert why in same(one, other).why
+
+
+def test_lines_are_clauses_and_hyphens_join() -> None:
+    assert same("I like tea\nBen likes coffee", "Ben likes coffee\nI like tea", 0.9).same
+    assert same("You know?\nI slept well. Anything new with Ana?", "You know\nI slept well Anything new with Ana", 0.9).same
+    assert same("Any tips for a first-timer baking lava cake?", "any tips for a firsttimer baking lava cake?", 0.9).same
 
 
 def test_vectors_far_apart_block_what_is_not_literally_the_same() -> None:

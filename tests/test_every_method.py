@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +12,9 @@ import pytest
 from conftest import NOW, bag_of_words
 
 from memos_core import AccessDenied, Activation, MemOS, NotAvailable, StoreUnusable
-from memos_core.changes import Add
+from memos_core.changes import Add, Relate
 from memos_core.cube import LOCAL_OWNER, ActivationForm
+from memos_core.resolution import Related
 from memos_core.transform import activation_cube
 
 ANA = ("clinic", "ana")
@@ -29,6 +30,11 @@ REFUSED: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "update": lambda m, id, kv, who: m.update(id, priority=1.0, **who),
     "rollback": lambda m, id, kv, who: m.rollback(id, 1, **who),
     "forget": lambda m, id, kv, who: m.forget([id], **who),
+    "diff": lambda m, id, kv, who: m.diff(id, 1, 1, **who),
+    "lineage": lambda m, id, kv, who: m.lineage(id, **who),
+    "restore": lambda m, id, kv, who: m.restore(id, **who),
+    "resolve": lambda m, id, kv, who: m.resolve((id, id[::-1]), keep="both", **who),
+    "set_budget": lambda m, id, kv, who: m.set_budget(ANA, facts=10, **who),
     "promote": lambda m, id, kv, who: m.promote([id], to="activation", **who),
     "demote": lambda m, id, kv, who: m.demote(kv, **who),
     "tick": lambda m, id, kv, who: (m if not who else m.as_actor(who["actor"])).tick(NOW),
@@ -36,11 +42,12 @@ REFUSED: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
 EMPTY: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "recall": lambda m, id, kv, who: m.recall(FACT, scope=ANA, **who).hits,
     "conversation": lambda m, id, kv, who: m.conversation(scope=ANA, session="s", **who),
+    "conflicts": lambda m, id, kv, who: m.conflicts(scope=ANA, **who),
     "audit": lambda m, id, kv, who: [*m.audit(ANA, **who), *m.audit(id=id, **who)],
 }
 OPEN = {"as_actor", "close", "open", "path"}  # touch no memory
 NUMBERS = {"stats", "verify"}  # of the directory as a whole; no content, no names of scopes
-ABSENT = {"conflicts", "export", "import_", "relation", "timeline", "tree"}
+ABSENT = {"export", "import_", "relation", "timeline", "tree"}
 
 
 class Keeper:
@@ -52,8 +59,9 @@ class Keeper:
 
 @pytest.fixture
 def house(memos: MemOS) -> tuple[MemOS, str, str]:
-    """A memory with a fact, a turn and KV made from the fact, under an engine; the ids of the fact and the KV."""
-    (done,) = memos.remember(FACT, scope=ANA)
+    """A memory with a contested fact, a turn and KV made from the fact, under an engine; the ids of the fact and the KV."""
+    done, other = memos.remember([FACT, "Ana tolerates penicillin."], scope=ANA)
+    memos._store.commit([Relate(Related(done.id, other.id), LOCAL_OWNER, NOW)])
     memos.begin(TALK, scope=ANA, session="s").commit("No.")
     blob = memos._store.blobs.put(b"keys and values")
     payload = Activation(form=ActivationForm.KV, blob=blob, prefix_key="p", tokens=1, bytes=15, model="m")

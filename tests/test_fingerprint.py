@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from memos_core.coarse import nearest
 from memos_core.errors import InvalidInput
 from memos_core.fingerprint import (
     BITS,
@@ -22,7 +23,6 @@ from memos_core.fingerprint import (
     fingerprints,
     from_hex,
     hyperplanes,
-    nearest,
     text_only,
     to_hex,
 )

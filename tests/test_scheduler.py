@@ -89,7 +89,7 @@ def test_the_next_process_reuses_the_kv_on_disk_in_its_first_turn(memos: MemOS, 
     with open_with(tmp_path / "test.memos") as again:
         turn = again.begin([system, {"role": "user", "content": "penicillin?"}], scope=ANA, session="three", k=1, now=NOW)
         assert FACTS[0] in turn.prompt[0]["content"] and turn.plan.reuse
-        model = again._engine
+        model = again._house.engine
         reply = model.generate(turn.prompt, turn.plan, turn.scope, 8)
         assert reply.reused_tokens > model.count("You help." + FACTS[0]) and reply.exact
         cold = model.generate(turn.prompt, turn.plan, turn.scope, 8, reuse=False)

@@ -17,9 +17,11 @@ from conftest import NOW
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memos_core import Activation, Conflict, Governance, Identifiers, MemCube, NotFound, Plaintext
-from memos_core.changes import Add, Change, Erase, Revise, Searchable, Take
+from memos_core import Activation, Governance, Identifiers, MemCube, NotFound, Plaintext, State, VersionConflict
+from memos_core.changes import Add, Change, Erase, Relate, Revise, Searchable, Take
 from memos_core.cube import ActivationForm, Payload
+from memos_core.features import Features
+from memos_core.resolution import Related, Resolution
 from memos_core.store import SQLiteStore, Store
 
 STORES: dict[str, Callable[[Path], Store]] = {"sqlite": SQLiteStore}
@@ -38,8 +40,8 @@ def cube(name: str, version: int = 1, text: str = "text", payload: Payload | Non
 
 
 def add(name: str, identity: bytes | None = None, parents: tuple[tuple[str, int], ...] = (), text: str = "text") -> Add:
-    searchable = Searchable(np.ones(4, dtype="<f4"), np.array([1, 2], dtype=np.uint32), text)
-    return Add(cube(name, text=text), ANA, searchable, identity, parents)
+    searchable = Searchable(np.ones(4, dtype="<f4"), np.array([1, 2], dtype=np.uint32), text, Features())
+    return Add(cube(name, text=text), ANA, searchable, identity=identity, parents=parents)
 
 
 @pytest.fixture(params=STORES)
@@ -86,7 +88,7 @@ class Model:
             if change.cube.id not in self.versions:
                 raise NotFound(change.cube.id)
             if change.cube.version != len(self.versions[change.cube.id]) + 1:
-                raise Conflict(change.cube.id)
+                raise VersionConflict(change.cube.id)
             self.versions[change.cube.id].append(change.cube.payload.text)
             return "revised"
         if isinstance(change, Erase):
@@ -171,7 +173,7 @@ def test_a_store_does_what_the_model_does(name: str, operations: list) -> None: 
                 changes.append(build(tried, operation, number))
                 try:
                     kinds.append(tried.apply(changes[-1]))
-                except (NotFound, Conflict) as error:
+                except (NotFound, VersionConflict) as error:
                     failure = type(error)
                     break
             if failure:
@@ -232,3 +234,89 @@ def test_events_say_what_has_changed_since(store: Store) -> None:
     with store.read() as view:
         (event,) = view.events_since(seen)
         assert event.seq > seen and len(view.erased_since(seen)) == 1
+
+
+# ---------------------------------------------------------------------- relations and the states that follow
+
+
+class Ties:
+    """Which relations there are between five cubes, and what follows from them, said a second time."""
+
+    def __init__(self) -> None:
+        self.alive = {f"c{number}" for number in range(5)}
+        self.resolutions: dict[tuple[str, str], str] = {}
+        self.stuck: set[str] = set()  # what it gave way to has been forgotten
+
+    def loses(self, pair: tuple[str, str]) -> str | None:
+        return {"superseded": pair[0], "dismissed": pair[1]}.get(self.resolutions[pair])
+
+    def stands(self, id: str) -> bool:
+        return id not in self.stuck and all(self.loses(pair) != id for pair in self.resolutions)
+
+    def state(self, id: str) -> str:
+        if not self.stands(id):
+            return "superseded"
+        rivals = [other for pair, how in self.resolutions.items() if id in pair and how == "open" for other in pair if other != id]
+        return "contested" if any(map(self.stands, rivals)) else "active"
+
+    def relate(self, pair: tuple[str, str], how: str) -> str:
+        before = self.resolutions.get(pair)
+        if before == how or (how == "open" and (before or not all(map(self.stands, pair)))):
+            return "unchanged"
+        if before:
+            self.stuck.discard(self.loses(pair) or "")
+        self.resolutions[pair] = how
+        return "related"
+
+    def forget(self, id: str) -> None:
+        self.stuck |= {loser for pair in self.resolutions if id in pair and (loser := self.loses(pair)) not in (None, id)}
+        self.resolutions = {pair: how for pair, how in self.resolutions.items() if id not in pair}
+        self.alive.discard(id)
+
+    def activate(self, id: str) -> None:
+        """By hand: all that spoke against it is answered."""
+        self.stuck.discard(id)
+        contested = self.state(id) == "contested"
+        for pair, how in self.resolutions.items():
+            if self.loses(pair) == id or (contested and how == "open" and id in pair):
+                self.resolutions[pair] = "kept both"
+
+
+PAIRS = st.permutations([f"c{number}" for number in range(5)]).map(lambda ids: (ids[0], ids[1]))
+STEPS = st.lists(
+    st.tuples(st.just("relate"), PAIRS, st.sampled_from(Resolution)) | st.tuples(st.sampled_from(["forget", "activate"]), PAIRS, st.none()),
+    max_size=12,
+)
+
+
+@settings(max_examples=80)
+@given(steps=STEPS)
+@pytest.mark.parametrize("name", STORES)
+def test_states_follow_from_relations(name: str, steps: list) -> None:  # type: ignore[type-arg]
+    with TemporaryDirectory() as folder:
+        store, ties = STORES[name](Path(folder) / "store"), Ties()
+        store.commit([add(id) for id in sorted(ties.alive)])
+        for kind, pair, how in steps:
+            if not set(pair) <= ties.alive:
+                continue
+            if kind == "relate":
+                (outcome,) = store.commit([Relate(Related(*pair, resolution=how), ANA, NOW)])
+                assert outcome.kind == ties.relate(pair, str(how))
+            elif kind == "forget":
+                store.commit([Erase((pair[0],), ANA, NOW, "asked")])
+                ties.forget(pair[0])
+            else:
+                with store.read() as view:
+                    head = view.heads([pair[0]], NOW)[pair[0]]
+                store.commit([Revise(head.model_copy(update={"version": head.version + 1, "state": State.ACTIVE}), ANA, "update")])
+                if head.state is not State.ACTIVE:
+                    ties.activate(pair[0])
+            with store.read() as view:
+                heads = view.heads(sorted(ties.alive), NOW)
+                assert {id: str(heads[id].state) for id in ties.alive} == {id: ties.state(id) for id in ties.alive}
+                closed = {id for id, head in heads.items() if head.identifiers.valid_to is not None}
+                assert closed == {id for id in ties.alive if ties.state(id) == "superseded"}
+                assert view.counts()["relations"] == len(ties.resolutions)
+        with store.read() as view:
+            assert list(view.broken_chains()) == []
+        store.close()

@@ -20,6 +20,7 @@ import sqlite3
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,11 @@ from zlib import crc32
 import numpy as np
 
 from memos_core import Activation, MemCube, MemOS, NotFound, blobs, store
-from memos_core.changes import Add
+from memos_core.changes import Add, Relate
 from memos_core.cube import LOCAL_OWNER, ActivationForm
+from memos_core.intake import Template, as_searchable, identity
+from memos_core.parse import notes
+from memos_core.resolution import Related
 from memos_core.transform import activation_cube
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -67,6 +71,23 @@ def add_activation(memos: MemOS) -> None:
     memos._store.commit([Add(activation_cube(payload, ANA, NOW), LOCAL_OWNER, parents=parents, relation="prefilled from")])
 
 
+def contradict(memos: MemOS) -> None:
+    """Two facts found to contradict each other, as whoever finds it files it."""
+    memos._store.commit([Relate(Related(find(memos, "two").id, find(memos, "four").id, why="other things"), LOCAL_OWNER, NOW)])
+
+
+def answer(memos: MemOS) -> None:
+    memos.resolve((find(memos, "two").id, find(memos, "four").id), keep="newer", now=NOW)
+
+
+def merge(memos: MemOS) -> None:
+    """A message that says what a fact says, as whoever finds that files it."""
+    template, (item,) = Template(ANA, ANA, "u"), notes(said("nine", "Ana plays cello!"))
+    add = Add(template.cube(item, None, NOW), ANA, as_searchable(template.cube(item, None, NOW), embed([item.text])[0].astype(np.float32)))
+    into = find(memos, "four").id
+    memos._store.commit([replace(add, identity=identity(memos._store.secret, template, item, None), into=into)])
+
+
 LIST = [said("two", "Ana lives in Lisbon."), said("three", "Quixotrope is for Ana."), said("four", "Ana plays the cello.")]
 OPERATIONS: dict[str, Callable[[MemOS], Any]] = {
     "open": lambda memos: None,
@@ -78,16 +99,27 @@ OPERATIONS: dict[str, Callable[[MemOS], Any]] = {
     "update": lambda memos: memos.update(find(memos, "one").id, text="Ana loves zanzibarine.", priority=0.5, now=NOW),
     "an activation": add_activation,
     "rollback": lambda memos: memos.rollback(find(memos, "one").id, 1, now=NOW),
-    "another scope": lambda memos: memos.remember(said("six", "Ben has a dog."), scope=BEN, now=NOW),
+    "another scope": lambda memos: memos.remember(said("six", "Ben has a xylophile dog."), scope=BEN, now=NOW),
     "remember and close": lambda memos: (memos.remember(said("seven", "Ben has a cat."), scope=BEN, now=NOW), memos.close()),
+    "merge": merge,
+    "contest": contradict,
+    "answer": answer,
+    "supersede": lambda memos: memos.remember(
+        said("eight", "Ben has a hamster."), scope=BEN, supersedes=find(memos, "six").id, priority=0.5, now=NOW
+    ),
+    "a budget": lambda memos: memos.set_budget(BEN, facts=1, erase_archived_after=timedelta(days=40), now=NOW),
+    "over budget": lambda memos: memos.tick(NOW + timedelta(days=1)),
     "forget one of a list": lambda memos: memos.forget(find(memos, "three").id, now=NOW),
     "forget with all that came of it": lambda memos: memos.forget(find(memos, "one").id, now=NOW),
     "expire": lambda memos: memos.tick(LATER),
+    "erase what was archived": lambda memos: memos.tick(LATER + timedelta(days=11)),
 }
 NAMES = list(OPERATIONS)
+STEPWISE = {"over budget", "expire", "erase what was archived"}  # ticks: several transactions
 FORGOTTEN = {  # by stems, which is what the full-text index holds
-    "forget one of a list": ("quixotrop", ["User: Quixotrope is for Ana."]),
-    "forget with all that came of it": ("zanzibarin", ["User: Ana likes zanzibarine.", "User: Ana loves zanzibarine."]),
+    "forget one of a list": ("quixotrop", ["Quixotrope is for Ana."]),
+    "forget with all that came of it": ("zanzibarin", ["Ana likes zanzibarine.", "Ana loves zanzibarine."]),
+    "erase what was archived": ("xylophil", ["Ben has a xylophile dog.", "Ben has a cat."]),
 }
 
 
@@ -188,8 +220,12 @@ def portrait(folder: Path) -> Any:
     every = [row[0] for row in db.execute("SELECT DISTINCT id FROM audit WHERE id IS NOT NULL ORDER BY seq")]
     number = {id: f"#{place}" for place, id in enumerate(dict.fromkeys(every))}
 
+    def named(value: Any) -> Any:
+        """Ids, and ids within a text, by their number."""
+        return re.sub(r"[0-9a-f]{32}", lambda match: number.get(match[0], match[0]), value) if isinstance(value, str) else value
+
     def table(query: str) -> list[list[Any]]:
-        return [[number.get(value, value) if isinstance(value, str) else value for value in row] for row in db.execute(query)]
+        return [[named(value) for value in row] for row in db.execute(query)]
 
     bodies = [json.loads(row[0]) for row in db.execute("SELECT body FROM cubes ORDER BY row")]
     for body in bodies:
@@ -199,7 +235,7 @@ def portrait(folder: Path) -> Any:
     found = {
         "heads": bodies,
         "columns": table(
-            "SELECT row, id, scope, seq, version, state, kind, session, role, occurred_at, expires_at, blob FROM cubes ORDER BY row"
+            "SELECT row, id, scope, seq, version, state, kind, session, role, occurred_at, expires_at, valid_to, blob FROM cubes ORDER BY row"
         ),
         "versions": sorted(table("SELECT id, version, action, body IS NULL FROM versions")),
         "audit": table("SELECT seq, scope, position, actor, action, id, version, detail FROM audit ORDER BY seq"),
@@ -207,6 +243,9 @@ def portrait(folder: Path) -> Any:
         "searchable": table("SELECT v.row, v.seq, l.terms FROM vectors v JOIN lexical l ON l.rowid = v.row ORDER BY v.row"),
         "sizes": table("SELECT (SELECT count(*) FROM vectors), (SELECT count(*) FROM lexical), (SELECT count(*) FROM meta)"),
         "lineage": sorted(table("SELECT child, parent, relation, parent_version FROM lineage")),
+        "relations": sorted(table("SELECT older, newer, kind, confidence, why, resolution, at FROM relations")),
+        "merged": table("SELECT seq, id, scope, session, after FROM merged ORDER BY seq"),
+        "budgets": table("SELECT * FROM budgets ORDER BY scope"),
         "turns": table("SELECT scope, session, key FROM turns ORDER BY 1, 2, 3"),
         "placements": sorted(table("SELECT scope, session, turn, position, id, version FROM placements")),
         "uses": sorted(table("SELECT e.id, e.session, e.turn, e.form, u.recalls FROM usage_events e LEFT JOIN usage u USING (id)")),
@@ -251,6 +290,10 @@ def inspect(folder: Path, place: int, acknowledged: bool, states: list[Any], fin
         reached = [number for number in (place, place - 1) if number >= 0 and states[number] == now]
         if place == 0:
             reached = [0] if now == states[0] else []  # opening again finishes what opening began
+        if not reached and NAMES[place] in STEPWISE:  # each of its transactions is whole, and the next tick does the others
+            OPERATIONS[NAMES[place]](memos)
+            now = portrait(folder)
+            reached = [place] if states[place] == now else []
         if not reached:
             return [*problems, f"neither what was before nor what is after: {_difference(now, states[place])}"]
         if acknowledged and place not in reached:
@@ -267,13 +310,15 @@ def inspect(folder: Path, place: int, acknowledged: bool, states: list[Any], fin
     kept = {path.name for path in (folder / "blobs").iterdir() if not path.name.startswith(".")}
     if left:
         problems.append(f"litter: {sorted(left)}")
-    if NAMES[place] != "an activation" and kept != {row[-1] for row in now["columns"] if row[-1]}:
+    if NAMES[place] != "an activation" and kept != {row[-1] for row in now["columns"] if row[-1] and "archived" not in row}:
         problems.append(f"blobs: {sorted(kept)}")
     with opened(folder) as memos:
         for name in NAMES:
             if "close" not in name:
                 OPERATIONS[name](memos)
         memos.remember(said("seven", "Ben has a cat."), scope=BEN, now=NOW)
+        for name in ("over budget", "erase what was archived"):  # what the last line has just brought back
+            OPERATIONS[name](memos)
         problems += memos.verify().problems
         memos._store.collect_orphans(datetime.now(UTC), grace_seconds=-1)
     problems += [f"all over again, {trace}" for trace in traces(folder, NAMES)]

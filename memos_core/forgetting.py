@@ -1,0 +1,22 @@
+"""Erasing, wherever content has got to: the store, the index, the embedder's cache, KV on disk and in the engine."""
+
+from __future__ import annotations
+
+from memos_core.changes import Erase
+from memos_core.cube import CubeId
+from memos_core.house import House
+
+
+def forget(house: House, erase: Erase) -> tuple[CubeId, ...]:
+    """Erase for good; the ids that are gone. Raises NotFound, VersionConflict or StoreError; then nothing was erased."""
+    (outcome,) = house.store.commit([erase])
+    if house.reuses:
+        for key in outcome.prefix_keys:
+            house.engine.detach(key)
+        for scope in outcome.scopes_touched:  # prompts of these scopes may have held the text
+            house.engine.forget_scope(scope)
+    house.embedder.clear()
+    with house.view():  # the index lets go of the vectors
+        pass
+    house.store.settle()
+    return outcome.erased

@@ -1,0 +1,127 @@
+"""What has become of memories: conflicts, lineage, earlier versions, budgets and what they weigh. SQL reads only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from memos_core.chains import commitment, load
+from memos_core.cube import CubeId, MemCube, Scope, scope_of_key
+from memos_core.lifespan import halvings
+from memos_core.policy import Budget, Fading
+from memos_core.resolution import Conflict, Resolution
+from memos_core.snapshot import Authorised, Snapshot, below
+
+_READABLE = "({0}.scope IN (SELECT value FROM json_each(?)) OR {0}.row IN (SELECT value FROM json_each(?)))"
+_RENEWED = "('update', 'restore', 'rollback')"
+"""Changes after which a memory counts as new: somebody has just cared for it."""
+
+
+def _arguments(authorised: Authorised) -> tuple[str, str]:
+    return json.dumps(authorised.scopes), json.dumps(authorised.rows)
+
+
+def conflicts(view: Snapshot, authorised: Authorised, now: datetime) -> list[Conflict]:
+    """What stands against what, both sides readable: undecided ones first, then the latest."""
+    mine = _arguments(authorised)
+    rows = view.db.execute(
+        "SELECT r.older, r.newer, r.kind, r.confidence, r.resolution, r.why, r.at FROM relations r JOIN cubes o ON o.id = r.older"
+        f" JOIN cubes n ON n.id = r.newer WHERE {_READABLE.format('o')} AND {_READABLE.format('n')}"
+        " ORDER BY r.resolution <> 'open', r.at DESC, n.row DESC, o.row DESC",
+        (*mine, *mine),
+    ).fetchall()
+    heads = view.heads(list({id for row in rows for id in row[:2]}), now)
+    return [
+        Conflict(heads[older], heads[newer], kind, confidence, Resolution(resolution), why, datetime.fromtimestamp(at, UTC))
+        for older, newer, kind, confidence, resolution, why, at in rows
+    ]
+
+
+def conflict(view: Snapshot, older: CubeId, newer: CubeId, now: datetime) -> Conflict | None:
+    """What one pair has to do with each other."""
+    row = view.db.execute(
+        "SELECT kind, confidence, resolution, why, at FROM relations WHERE older = ? AND newer = ?", (older, newer)
+    ).fetchone()
+    if not row:
+        return None
+    heads, (kind, confidence, resolution, why, at) = view.heads([older, newer], now), row
+    return Conflict(heads[older], heads[newer], kind, confidence, Resolution(resolution), why, datetime.fromtimestamp(at, UTC))
+
+
+def edges(view: Snapshot, id: CubeId) -> list[tuple[CubeId, CubeId, str]]:
+    """What a cube came from and what came from it, one step each way: (source, result, how)."""
+    return [
+        (source, result, how)
+        for source, result, how in view.db.execute(
+            "SELECT parent, child, relation FROM lineage WHERE child = ? OR parent = ? UNION"
+            " SELECT older, newer, 'superseded by' FROM relations WHERE resolution = 'superseded' AND (older = ? OR newer = ?) ORDER BY 1, 2, 3",
+            (id, id, id, id),
+        )
+    ]
+
+
+def changed_after(view: Snapshot, authorised: Authorised, at: datetime) -> Iterator[tuple[int, MemCube, list[MemCube]]]:
+    """Plaintext cubes said by a time and changed after it: row, head, and all versions, oldest first."""
+    rows = view.db.execute(
+        "SELECT c.row, c.id, c.body FROM cubes c JOIN versions v ON v.id = c.id AND v.version = c.version"
+        f" WHERE c.version > 1 AND c.kind = 'plaintext' AND v.at > ? AND c.occurred_at <= ? AND {_READABLE.format('c')}",
+        (at.timestamp(), at.timestamp(), *_arguments(authorised)),
+    ).fetchall()
+    for row, id, body in rows:
+        versions = view.db.execute("SELECT body FROM versions WHERE id = ? ORDER BY version", (id,))
+        yield row, load(body), [load(version[0]) for version in versions]
+
+
+# ---------------------------------------------------------------------- budgets
+def budgets(view: Snapshot) -> list[tuple[Scope, Budget]]:
+    """All budgets, the deepest scopes first."""
+    rows = view.db.execute("SELECT s.key, b.facts, b.bytes, b.strength, b.erase_after FROM budgets b JOIN scopes s USING (scope)")
+    found = [
+        (scope_of_key(key), Budget(facts, size, strength, None if after is None else timedelta(seconds=after)))
+        for key, facts, size, strength, after in rows
+    ]
+    return sorted(found, key=lambda each: (-len(each[0]), each[0]))
+
+
+def fading(view: Snapshot, scope: Scope, now: datetime) -> Fading:
+    """The plaintext at or below a scope that recall may show, with what its strength comes from."""
+    rows = view.db.execute(
+        "SELECT c.id, c.occurred_at, c.priority, c.state = 'contested', length(CAST(json_extract(CAST(c.body AS TEXT), '$.payload.text') AS BLOB)),"
+        " coalesce(json_extract(CAST(c.body AS TEXT), '$.identifiers.mentions'), 1), coalesce(u.recalls, 0), coalesce(u.last_used_at, c.occurred_at),"
+        f" iif(c.version > 1 AND v.action IN {_RENEWED}, v.at, c.occurred_at) FROM cubes c JOIN scopes s ON s.scope = c.scope"
+        " JOIN versions v ON v.id = c.id AND v.version = c.version LEFT JOIN usage u ON u.id = c.id"
+        " WHERE s.key >= ? AND s.key < ? AND c.kind = 'plaintext' AND c.state IN ('active', 'contested', 'superseded')"
+        " AND (c.expires_at IS NULL OR c.expires_at > ?) ORDER BY c.row",
+        (*below(scope), now.timestamp()),
+    ).fetchall()
+    ids = [row[0] for row in rows]
+    said, priority, contested, size, mentions, recalls, used, renewed = (
+        np.array([row[1:] for row in rows], dtype=np.float64).reshape(-1, 8).T
+    )
+    age = np.maximum(now.timestamp() - np.maximum(np.maximum(said, used), renewed), 0.0)
+    faded = halvings(age, recalls + mentions - 1, priority)
+    return Fading(ids, faded, said, size.astype(np.int64), (contested > 0) | (priority >= 1))
+
+
+def archived_before(view: Snapshot, scope: Scope, before: datetime) -> list[CubeId]:
+    """Plaintext at or below a scope that the scheduler archived by a time, and that nobody has touched since."""
+    rows = view.db.execute(
+        "SELECT c.id FROM cubes c JOIN scopes s ON s.scope = c.scope JOIN versions v ON v.id = c.id AND v.version = c.version"
+        " WHERE s.key >= ? AND s.key < ? AND c.kind = 'plaintext' AND c.state = 'archived' AND v.action IN ('archive', 'expire') AND v.at <= ?"
+        " ORDER BY c.row",
+        (*below(scope), before.timestamp()),
+    )
+    return [row[0] for row in rows]
+
+
+# ---------------------------------------------------------------------- checks
+def broken_merges(view: Snapshot) -> Iterator[str]:
+    """Merged messages that are not what was merged."""
+    for seq, id, body, committed, key, detail in view.db.execute(
+        "SELECT m.seq, m.id, m.body, m.commitment, c.key, a.detail FROM merged m LEFT JOIN cubes c ON c.id = m.id LEFT JOIN audit a ON a.seq = m.seq"
+    ):
+        if key is None or detail != committed.hex() or commitment(key, body) != committed:
+            yield f"message {seq} merged into cube {id} has been altered"
