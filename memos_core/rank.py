@@ -28,7 +28,7 @@ TOPIC, TOPIC_BEST = 0.3, 3
 ONLY_ASKS = 0.6
 SPEAKER, OTHER_SPEAKER = 0.7, 0.3
 DOUBT = 2 / 3
-"""What a remembered question, and an assistant's reply that may be made up, lose for a prompt: they crowd out what somebody said."""
+"""What an assistant's reply, which may be made up, loses for a prompt."""
 SAYS_WHEN = 0.3
 IN_WINDOW = 1.5
 STANDING_WISH = 2.5
@@ -65,7 +65,8 @@ class Candidates:
 class Asked:
     """What ranking needs of a question. voices: hashes of the speakers it names. when, own_past: as in `query.Question`.
 
-    for_prompt: whether the hits are for a model to read, which takes what it reads for true.
+    for_prompt: whether the hits are for a model to read, which takes what it reads for true. Earlier questions then lend their score
+    and are left out, or asking again and again would drive out the answer; unless it is them that the question is about.
     """
 
     voices: tuple[int, ...] = ()
@@ -124,7 +125,7 @@ def fuse(found: Candidates, asked: Asked, now: float) -> tuple[np.ndarray, dict[
         parts["standing"] = STANDING_WISH * applies * ((traits & STANDING) > 0)
     parts["superseded"] = -SUPERSEDED * positive * found.superseded
     if asked.for_prompt:
-        parts["origin"] = -DOUBT * positive * ((traits & (ASKS | REPLY)) > 0)
+        parts["origin"] = -DOUBT * positive * ((traits & REPLY) > 0)
     parts["recency"] = RECENCY * 0.5 ** (np.maximum(now - found.occurred_at, 0.0) / RECENCY_HALF_LIFE)
     parts["priority"] = PRIORITY * found.priority
     return np.sum(list(parts.values()), axis=0), parts
@@ -194,11 +195,13 @@ def rank(found: Candidates, asked: Asked, now: float, k: int) -> list[Ranked]:
     if not len(found.rows):
         return []
     total, parts = fuse(found, asked, now)
-    if len(total) > k:
-        least = np.partition(total, len(total) - k)[len(total) - k]
-        chosen = np.flatnonzero(total >= least)
-    else:
-        chosen = np.arange(len(total))
+    told = np.arange(len(total))
+    if asked.for_prompt and not asked.own_past:
+        told = np.flatnonzero(found.features["traits"] & ASKS == 0)
+    chosen = told
+    if len(told) > k:
+        least = np.partition(total[told], len(told) - k)[len(told) - k]
+        chosen = told[total[told] >= least]
     chosen = chosen[np.lexsort((found.rows[chosen], -total[chosen]))]
     return [
         Ranked(
@@ -227,7 +230,7 @@ _DETAILS: Mapping[str, Callable[[Candidates, int, float], str]] = {
     "window": lambda found, i, now: "in the time asked for",
     "standing": lambda found, i, now: "a standing wish that applies",
     "superseded": lambda found, i, now: "something newer took its place",
-    "origin": lambda found, i, now: "it is a question" if found.features["traits"][i] & ASKS else "an assistant said it",
+    "origin": lambda found, i, now: "an assistant said it",
     "recency": lambda found, i, now: f"{max(now - found.occurred_at[i], 0.0) / 86400:.1f} days old",
     "priority": lambda found, i, now: f"priority {found.priority[i]:.2f}",
 }
