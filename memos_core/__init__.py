@@ -3,6 +3,7 @@
 Source: MemOS: A Memory OS for AI System, arXiv 2507.03724, section 4. Importing this loads no torch.
 """
 
+from memos_core.conflict.resolution import Conflict, Resolution
 from memos_core.cube import (
     Access,
     Activation,
@@ -36,7 +37,6 @@ from memos_core.memos import MemOS
 from memos_core.plan import Plan
 from memos_core.policy import Budget, Move, Thresholds
 from memos_core.recall import Hit, Recall
-from memos_core.resolution import Conflict, Resolution
 from memos_core.turn import Remembered, Turn
 
 __all__ = [

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from memos_core.records import broken_merges
-from memos_core.snapshot import Snapshot
 from memos_core.store import SQLiteStore
+from memos_core.store.records import broken_merges
+from memos_core.store.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from typing import Literal
 
 import numpy as np
 
+from memos_core.conflict.resolution import Related
 from memos_core.cube import Actor, CubeId, MemCube, Scope
-from memos_core.features import Features
 from memos_core.hierarchy import Place
 from memos_core.policy import Budget
-from memos_core.resolution import Related
+from memos_core.recall.features import Features
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ import networkx as nx
 
 from memos_core.access import may
 from memos_core.changes import Relate, SetBudget
+from memos_core.conflict.resolution import Conflict, Related, as_answer, as_pair
 from memos_core.cube import Actor, CubeId, Scope
 from memos_core.errors import InvalidInput, NotFound
 from memos_core.house import House
 from memos_core.lifespan import recallable
 from memos_core.policy import Budget
-from memos_core.records import conflict, conflicts, edges
-from memos_core.resolution import Conflict, Related, as_answer, as_pair
+from memos_core.store.records import conflict, conflicts, edges
 
 
 def found_conflicts(house: House, place: Scope, who: Actor, clock: datetime) -> list[Conflict]:

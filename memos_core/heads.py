@@ -11,7 +11,7 @@ from typing import Any
 from memos_core.cube import Activation, CubeId, MemCube, Plaintext, Scope, State
 from memos_core.lifespan import expired
 from memos_core.plan import DEFAULT_SYSTEM, Head, head_text
-from memos_core.snapshot import Snapshot
+from memos_core.store.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

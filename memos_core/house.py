@@ -14,8 +14,8 @@ from memos_core.cube import Actor, CubeId, MemCube
 from memos_core.embed import CachedEmbedder
 from memos_core.errors import InvalidInput, NotFound
 from memos_core.index import Index
-from memos_core.snapshot import Snapshot
 from memos_core.store import SQLiteStore
+from memos_core.store.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

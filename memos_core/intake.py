@@ -24,9 +24,9 @@ from memos_core.cube import (
     dumps,
     new_id,
 )
-from memos_core.features import features, prose
 from memos_core.parse import Noted
-from memos_core.standing import standing
+from memos_core.parse.standing import standing
+from memos_core.recall.features import features, prose
 from memos_core.when import expressions
 
 

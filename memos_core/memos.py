@@ -18,6 +18,7 @@ from memos_core.absent import absent, not_yet
 from memos_core.access import Action, may, may_enter, require, rules
 from memos_core.books import Verification
 from memos_core.changes import Erase
+from memos_core.conflict.resolution import Conflict
 from memos_core.cube import (
     LOCAL_OWNER,
     Actor,
@@ -48,11 +49,10 @@ from memos_core.plan import Message, strip_blocks
 from memos_core.policy import Budget, Move, Thresholds
 from memos_core.reading import search
 from memos_core.recall import Recall, for_prompt
-from memos_core.resolution import Conflict
 from memos_core.revise import as_ids, as_of_version, as_version, next_version, restored, revised
 from memos_core.scheduler import Scheduler
-from memos_core.snapshot import AuditEntry, Version
 from memos_core.store import SQLiteStore
+from memos_core.store.snapshot import AuditEntry, Version
 from memos_core.turn import Remembered, Turn, visible
 from memos_core.turns import begun
 from memos_core.writing import bring_up, earlier, new_facts, revise, superseding

@@ -7,16 +7,16 @@ from datetime import datetime
 from memos_core.access import may, rules
 from memos_core.changes import Searchable
 from memos_core.cube import Actor, MemCube, Plaintext, Scope
-from memos_core.features import prose
 from memos_core.house import House
 from memos_core.intake import as_searchable
 from memos_core.lifespan import recallable
 from memos_core.past import Past, as_before, stood
-from memos_core.query import name_hashes, question
-from memos_core.rank import Asked, rank
 from memos_core.recall import Recall, as_hits
-from memos_core.records import changed_after
-from memos_core.snapshot import Authorised, Snapshot
+from memos_core.recall.features import prose
+from memos_core.recall.query import name_hashes, question
+from memos_core.recall.rank import Asked, rank
+from memos_core.store.records import changed_after
+from memos_core.store.snapshot import Authorised, Snapshot
 
 FULL_TEXT_FROM = 20_000
 """From this many memories on, the store's full-text index narrows the lexical scan. It changes the time, not the result."""

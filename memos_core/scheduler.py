@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from memos_core import policy, records
+from memos_core import policy
 from memos_core.changes import Add, Change, Erase, Revise
 from memos_core.cube import LOCAL_OWNER, CubeId, MemCube, Scope, State
 from memos_core.errors import NotFound, VersionConflict
@@ -20,6 +20,7 @@ from memos_core.house import House
 from memos_core.lifespan import check_transition
 from memos_core.plan import line
 from memos_core.policy import Budget, Candidate, Held, Move, Thresholds
+from memos_core.store import records
 from memos_core.transform import activation_cube, kv_bytes, prefill
 
 MOST_ATTEMPTS = 5

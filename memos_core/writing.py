@@ -7,15 +7,15 @@ from dataclasses import replace
 from datetime import datetime
 
 from memos_core.changes import Add, Describe, Revise
+from memos_core.conflict.resolution import Related, Resolution
 from memos_core.cube import Actor, CubeId, MemCube, Plaintext, scope_key
 from memos_core.embed import CachedEmbedder
 from memos_core.errors import InvalidInput, NotFound
-from memos_core.features import prose
 from memos_core.hierarchy import given_place
 from memos_core.house import House
 from memos_core.intake import Template, as_searchable
 from memos_core.parse import Noted
-from memos_core.resolution import Related, Resolution
+from memos_core.recall.features import prose
 from memos_core.revise import as_version
 from memos_core.store import SQLiteStore
 

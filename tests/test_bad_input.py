@@ -18,7 +18,6 @@ from conftest import NOW, bag_of_words
 import memos_core.reading
 from memos_core import (
     Activation,
-    VersionConflict,
     EmbedderMismatch,
     InvalidInput,
     MemOS,
@@ -29,6 +28,7 @@ from memos_core import (
     StoreCorrupt,
     StoreError,
     StoreUnusable,
+    VersionConflict,
 )
 from memos_core.changes import Add
 from memos_core.cube import LOCAL_OWNER, ActivationForm

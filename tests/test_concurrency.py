@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import NOW, bag_of_words
 
-from memos_core import VersionConflict, MemOS, NotFound
+from memos_core import MemOS, NotFound, VersionConflict
 from memos_core.changes import Add, Erase
 
 ANA = ("clinic", "ana")

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memos_core.claims import Claim, Phase, claims
-from memos_core.clauses import Stance, clauses
-from memos_core.compare import compare
 from memos_core.conflict import Relation, RelationKind, opposed, relate
-from memos_core.judge import verdict
-from memos_core.opposites import alike, opposite
-from memos_core.values import values
-from memos_core.wording import affirmed, tokens
+from memos_core.conflict.claims import Claim, Phase, claims
+from memos_core.conflict.clauses import Stance, clauses
+from memos_core.conflict.compare import compare
+from memos_core.conflict.judge import verdict
+from memos_core.conflict.opposites import alike, opposite
+from memos_core.conflict.values import values
+from memos_core.conflict.wording import affirmed, tokens
 
 sys.path.insert(0, str(Path(__file__).parent / "data"))
 

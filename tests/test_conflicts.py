@@ -9,8 +9,8 @@ from conftest import NOW
 
 from memos_core import AccessDenied, Conflict, InvalidInput, MemOS, NotFound, Resolution, State
 from memos_core.changes import Relate
+from memos_core.conflict.resolution import Related
 from memos_core.cube import LOCAL_OWNER
-from memos_core.resolution import Related
 
 ANA = ("clinic", "ana")
 DAY = timedelta(days=1)

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from memos_core.coarse import Candidates
 from memos_core.duplicate import Said, bag_key, content_hash, repeats, same
-from memos_core.fingerprint import BYTES, TEXT, distances
-from memos_core.normal import normal_form
+from memos_core.duplicate.fingerprint import BYTES, TEXT, distances
+from memos_core.duplicate.normal import normal_form
+from memos_core.index.coarse import Candidates
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 

@@ -13,8 +13,8 @@ from conftest import NOW, bag_of_words
 
 from memos_core import AccessDenied, Activation, MemOS, NotAvailable, StoreUnusable
 from memos_core.changes import Add, Relate
+from memos_core.conflict.resolution import Related
 from memos_core.cube import LOCAL_OWNER, ActivationForm
-from memos_core.resolution import Related
 from memos_core.transform import activation_cube
 
 ANA = ("clinic", "ana")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from memos_core.cube import SemanticType
 from memos_core.errors import InvalidInput
-from memos_core.extract import MESSAGE_CHARACTERS, PROMPT_CHARACTERS, Said, extract, prompt, rules, standing
+from memos_core.parse.extract import MESSAGE_CHARACTERS, PROMPT_CHARACTERS, Said, extract, prompt, rules, standing
 
 DATA = Path(__file__).parent / "data"
 TALK = [

@@ -8,9 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from memos_core.coarse import nearest
-from memos_core.errors import InvalidInput
-from memos_core.fingerprint import (
+from memos_core.duplicate.fingerprint import (
     BITS,
     CONTEXT,
     TEXT,
@@ -26,6 +24,8 @@ from memos_core.fingerprint import (
     text_only,
     to_hex,
 )
+from memos_core.errors import InvalidInput
+from memos_core.index.coarse import nearest
 
 bits = arrays.arrays(np.uint8, 32)
 vectors = arrays.arrays(np.float32, 24, elements=st.floats(-1, 1, width=16))

@@ -12,10 +12,10 @@ from conftest import NOW, bag_of_words
 
 from memos_core import MemOS
 from memos_core.changes import Add, Outcome, Relate, Take
+from memos_core.conflict.resolution import Related, Resolution
 from memos_core.cube import LOCAL_OWNER
 from memos_core.intake import Template, as_searchable, identity
 from memos_core.parse import notes
-from memos_core.resolution import Related, Resolution
 
 ANA = ("clinic", "ana")
 DAY = timedelta(days=1)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memos_core.errors import InvalidInput
-from memos_core.passages import SLAB, cited, passages, source
+from memos_core.parse.passages import SLAB, cited, passages, source
 
 GUIDE = """# Clinic guide
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import NOW, bag_of_words
 
-from memos_core import MemOS, schema
+from memos_core import MemOS
+from memos_core.store import schema
 
 DAY = timedelta(days=1)
 NEXT = (*schema.MIGRATIONS, (schema.VERSION + 1, "a test's own", "CREATE TABLE added (x); INSERT INTO added VALUES (7);"))

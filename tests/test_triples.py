@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from memos_core.cube import SemanticType
 from memos_core.errors import InvalidInput
-from memos_core.triples import graph, readable, statements, template
+from memos_core.parse.triples import graph, readable, statements, template
 
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(lambda name: bool(name.strip()))
 nodes = st.one_of(names, st.integers(-5, 5), st.floats(0.25, 9.75).filter(lambda number: number != int(number)))

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 from memory_eval import Memory, load_locomo, load_realtalk
 
-from memos_core.coarse import Candidates
 from memos_core.duplicate import Said, bag_key, repeats
+from memos_core.duplicate.fingerprint import fingerprints
 from memos_core.embed import CachedEmbedder, local_embedder
-from memos_core.fingerprint import fingerprints
+from memos_core.index.coarse import Candidates
 
 NUMERALS = "zero one two three four five six seven eight nine ten eleven twelve".split()
 MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from memos_core.coarse import Candidates, nearest
-from memos_core.fingerprint import fingerprint, fingerprints, text_only
+from memos_core.duplicate.fingerprint import fingerprint, fingerprints, text_only
+from memos_core.index.coarse import Candidates, nearest
 
 K = 10
 CHUNK = 50_000

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from memos_core import Activation, Governance, Identifiers, MemCube, NotFound, Plaintext, State, VersionConflict
 from memos_core.changes import Add, Change, Erase, Relate, Revise, Searchable, Take
+from memos_core.conflict.resolution import Related, Resolution
 from memos_core.cube import ActivationForm, Payload
-from memos_core.features import Features
-from memos_core.resolution import Related, Resolution
+from memos_core.recall.features import Features
 from memos_core.store import SQLiteStore, Store
 
 STORES: dict[str, Callable[[Path], Store]] = {"sqlite": SQLiteStore}

@@ -30,10 +30,10 @@ import numpy as np
 
 from memos_core import Activation, MemCube, MemOS, NotFound, blobs, store
 from memos_core.changes import Add, Relate
+from memos_core.conflict.resolution import Related
 from memos_core.cube import LOCAL_OWNER, ActivationForm
 from memos_core.intake import Template, as_searchable, identity
 from memos_core.parse import notes
-from memos_core.resolution import Related
 from memos_core.transform import activation_cube
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

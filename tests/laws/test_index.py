@@ -15,9 +15,9 @@ from memos_core import MemOS
 from memos_core.access import may
 from memos_core.analyse import words
 from memos_core.cube import MemCube, contains
-from memos_core.features import features, unpack
-from memos_core.lexical import K1, B
-from memos_core.rank import Asked, Candidates, fuse
+from memos_core.recall.features import features, unpack
+from memos_core.recall.lexical import K1, B
+from memos_core.recall.rank import Asked, Candidates, fuse
 from tests.conftest import NOW, bag_of_words
 
 SCOPES = [("acme",), ("acme", "ana"), ("acme", "bob"), ("acme b",), ("other", "ana"), ("acme", "ana", "work")]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from memos_core.wording import stems
+from memos_core.conflict.wording import stems
 
 _END = (
     r"(?=$|[,.;:!?()](?:\s|$)|\s+(?:and|but|with|since|because|for|now|any ?more|at the moment|last|next|this|in (?:19|20)\d\d|today"

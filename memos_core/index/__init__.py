@@ -17,15 +17,15 @@ from memos_core.analyse import terms as hashed
 from memos_core.analyse import words
 from memos_core.cube import State
 from memos_core.errors import StoreCorrupt
-from memos_core.features import unpack
 from memos_core.hierarchy import CONTEXT_MESSAGES, Draft, Forest, Thread, concept_id, topic_key
-from memos_core.index_file import COLUMNS, Contents, read, storage, write
-from memos_core.lexical import bm25
+from memos_core.index.file import COLUMNS, Contents, read, storage, write
+from memos_core.index.threads import Threads
 from memos_core.lifespan import RECALLABLE
 from memos_core.past import Past
-from memos_core.rank import Candidates
-from memos_core.snapshot import Authorised, Event, Snapshot
-from memos_core.threads import Threads
+from memos_core.recall.features import unpack
+from memos_core.recall.lexical import bm25
+from memos_core.recall.rank import Candidates
+from memos_core.store.snapshot import Authorised, Event, Snapshot
 
 _STATES = list(State)
 _RECALLABLE = np.array([state in RECALLABLE for state in _STATES])

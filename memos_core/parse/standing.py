@@ -14,7 +14,7 @@ from typing import Literal
 
 from memos_core.analyse import words
 from memos_core.cube import SemanticType
-from memos_core.sentences import sentences
+from memos_core.parse.sentences import sentences
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from memos_core.claims import Claim, Phase, claims
-from memos_core.clauses import Stance, clauses
-from memos_core.compare import compare, repeats
-from memos_core.judge import Model, ask
-from memos_core.opposites import alike, opposite
-from memos_core.relation import Relation, RelationKind, bounded
-from memos_core.values import values
-from memos_core.wording import Token, affirmed, tokens
+from memos_core.conflict.claims import Claim, Phase, claims
+from memos_core.conflict.clauses import Stance, clauses
+from memos_core.conflict.compare import compare, repeats
+from memos_core.conflict.judge import Model, ask
+from memos_core.conflict.opposites import alike, opposite
+from memos_core.conflict.relation import Relation, RelationKind, bounded
+from memos_core.conflict.values import values
+from memos_core.conflict.wording import Token, affirmed, tokens
 
 __all__ = ["Relation", "RelationKind", "Similarity", "compare", "opposed", "relate"]
 

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from memos_core.analyse import words
 from memos_core.cube import SemanticType
 from memos_core.errors import InvalidInput
-from memos_core.standing import Found, StandingInstruction, rules, standing
+from memos_core.parse.standing import Found, StandingInstruction, rules, standing
 
 __all__ = ["Extraction", "Fact", "Found", "Said", "StandingInstruction", "extract", "prompt", "rules", "standing"]
 

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from memos_core.errors import InvalidInput
-from memos_core.when_calendar import Recurring, Span
-from memos_core.when_moment import SAYING, Moment
-from memos_core.when_phrases import INSTANT
-from memos_core.when_rules import reduced
-from memos_core.when_words import items
+from memos_core.when.calendar import Recurring, Span
+from memos_core.when.moment import SAYING, Moment
+from memos_core.when.phrases import INSTANT
+from memos_core.when.rules import reduced
+from memos_core.when.words import items
 
 SAID_WHEN = re.compile(SAYING.pattern + r"\w*(?: (?:about|back|on|in|at|during|from|it|me|you|us|this)){0,2} ?$", re.IGNORECASE)
 """What stands before the time at which something was said."""

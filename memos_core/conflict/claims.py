@@ -10,12 +10,12 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from memos_core.attributes import attribute
-from memos_core.clauses import Clause, Stance, clauses
-from memos_core.inflection import irregular, stem
-from memos_core.opposites import opposites_of
-from memos_core.values import MOMENT_WORDS, NUMBER_WORDS, Value, values
-from memos_core.wording import Token, folded, tokens
+from memos_core.conflict.attributes import attribute
+from memos_core.conflict.clauses import Clause, Stance, clauses
+from memos_core.conflict.inflection import irregular, stem
+from memos_core.conflict.opposites import opposites_of
+from memos_core.conflict.values import MOMENT_WORDS, NUMBER_WORDS, Value, values
+from memos_core.conflict.wording import Token, folded, tokens
 
 MOST_CLAUSES = 64
 LONGEST_CLAUSE = 600

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memos_core.features import ASKS, DATED, QUESTION, REPLY, STANDING
+from memos_core.recall.features import ASKS, DATED, QUESTION, REPLY, STANDING
 
 BEST_WORDS = 4.0
 """The best lexical match counts as much as a meaning this many standard deviations above the mean."""

@@ -10,12 +10,12 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from memos_core import when_compose as compose
-from memos_core import when_phrases as meaning
-from memos_core.when_calendar import UNITS, Recurring
-from memos_core.when_moment import Found, Moment
-from memos_core.when_phrases import Handler
-from memos_core.when_words import CLASSES, Item
+from memos_core.when import compose as compose
+from memos_core.when import phrases as meaning
+from memos_core.when.calendar import UNITS, Recurring
+from memos_core.when.moment import Found, Moment
+from memos_core.when.phrases import Handler
+from memos_core.when.words import CLASSES, Item
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from hashlib import blake2b, sha256
 from itertools import pairwise
 
 from memos_core.analyse import words
-from memos_core.normal import SENTENCE, Reading, normal_form, read
+from memos_core.duplicate.normal import SENTENCE, Reading, normal_form, read
 
 LEAST_COSINE = 0.5
 """Below it two vectors are of different things whatever the words: a check that text and vector belong together, hence so low."""

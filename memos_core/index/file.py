@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 
 from memos_core.blobs import write_durably
-from memos_core.features import FEATURES
+from memos_core.recall.features import FEATURES
 
 _MAGIC = b"memos-index-4\n"
 _PREFIX = struct.Struct("<QI")  # length and checksum of the header

@@ -9,7 +9,7 @@ from __future__ import annotations
 import faiss
 import numpy as np
 
-from memos_core.fingerprint import BYTES, comparable, text_only
+from memos_core.duplicate.fingerprint import BYTES, comparable, text_only
 
 WITHIN = 56
 """Bits of 192 that the fingerprints of near duplicates differ in at most: an estimated cosine of 0.6."""

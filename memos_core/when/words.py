@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from memos_core.when_calendar import Span, date, holiday, month, quarter, season, weekday
+from memos_core.when.calendar import Span, date, holiday, month, quarter, season, weekday
 
 _ONES = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
 _FIRSTS = (

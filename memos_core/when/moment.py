@@ -9,8 +9,8 @@ from datetime import datetime, tzinfo
 from functools import cached_property
 from typing import Any, Protocol
 
-from memos_core.when_calendar import DAY, UNITS, Recurring, Span
-from memos_core.when_words import Item
+from memos_core.when.calendar import DAY, UNITS, Recurring, Span
+from memos_core.when.words import Item
 
 CUES = re.compile(
     r"\b(?:(?P<future>will|won['’]t|shall|gonna|going to|plan(?:s|ned|ning)? to|scheduled|due|upcoming|remind me"

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC
 
-from memos_core.chains import HEAD_COLUMNS, audit, commitment, head_columns, load, next_version, scope_ids, write_version
 from memos_core.changes import Add, Change, Describe, Erase, Outcome, Relate, Revise, Searchable, SetBudget, Take
+from memos_core.conflict.resolution import Resolution
 from memos_core.cube import Activation, CubeId, MemCube, State, canonical, scope_key, scope_of_key
-from memos_core.disputes import follow, relate, settle_contested, untie
 from memos_core.errors import NotFound, VersionConflict
 from memos_core.hierarchy import Place
 from memos_core.lifespan import warmed
-from memos_core.resolution import Resolution
+from memos_core.store.chains import HEAD_COLUMNS, audit, commitment, head_columns, load, next_version, scope_ids, write_version
+from memos_core.store.disputes import follow, relate, settle_contested, untie
 
 
 def _write_grants(db: sqlite3.Connection, row: int, cube: MemCube) -> None:

@@ -10,9 +10,9 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
-from memos_core.chains import load, next_version
+from memos_core.conflict.resolution import Related, Resolution
 from memos_core.cube import Actor, CubeId, MemCube, State
-from memos_core.resolution import Related, Resolution
+from memos_core.store.chains import load, next_version
 
 _STANDING = (State.ACTIVE, State.CONTESTED)
 _SETTLED_HERE = (*_STANDING, State.SUPERSEDED)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from memos_core import chains
 from memos_core.access import rules
 from memos_core.cube import LOCAL_OWNER, Actor, CubeId, MemCube, Scope, State, Usage, ancestors, contains, scope_key, scope_of_key
 from memos_core.errors import StoreCorrupt
 from memos_core.lifespan import heat
+from memos_core.store import chains
 
 MOST_WORDS = 200
 

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from memos_core.chains import commitment, load
+from memos_core.conflict.resolution import Conflict, Resolution
 from memos_core.cube import CubeId, MemCube, Scope, scope_of_key
 from memos_core.lifespan import halvings
 from memos_core.policy import Budget, Fading
-from memos_core.resolution import Conflict, Resolution
-from memos_core.snapshot import Authorised, Snapshot, below
+from memos_core.store.chains import commitment, load
+from memos_core.store.snapshot import Authorised, Snapshot, below
 
 _READABLE = "({0}.scope IN (SELECT value FROM json_each(?)) OR {0}.row IN (SELECT value FROM json_each(?)))"
 _RENEWED = "('update', 'restore', 'rollback')"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from memos_core.cube import MemCube, Plaintext
 from memos_core.plan import line
-from memos_core.rank import Ranked, Reason
+from memos_core.recall.rank import Ranked, Reason
 from memos_core.when import Window
 
 ENOUGH = 10

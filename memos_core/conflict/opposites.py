@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from memos_core.inflection import stem
+from memos_core.conflict.inflection import stem
 
 _OPPOSITES = """
 accept/reject accept/decline accept/refuse add/remove agree/disagree alive/dead allow/forbid allow/ban allow/deny allow/prohibit

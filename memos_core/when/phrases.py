@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from memos_core.when_calendar import DAY, NUMBER, UNITS, Recurring, Span, date, month, month_day, shift
-from memos_core.when_moment import Found, Moment
+from memos_core.when.calendar import DAY, NUMBER, UNITS, Recurring, Span, date, month, month_day, shift
+from memos_core.when.moment import Found, Moment
 
 INSTANT = timedelta(microseconds=1)
 LEAP_YEAR = 2000

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from memos_core.when_calendar import DAY, PERIODS, UNITS, Recurring, Span, shift
-from memos_core.when_moment import Found, Moment
-from memos_core.when_phrases import Meaning, part_of
+from memos_core.when.calendar import DAY, PERIODS, UNITS, Recurring, Span, shift
+from memos_core.when.moment import Found, Moment
+from memos_core.when.phrases import Meaning, part_of
 
 BEGINNING = datetime(1, 1, 1)  # noqa: DTZ001 - wall-clock time, as everything here
 END = datetime(9999, 12, 31)  # noqa: DTZ001

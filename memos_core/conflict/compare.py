@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from memos_core.claims import CHANGE, Claim, Phase
-from memos_core.clauses import Stance
-from memos_core.inflection import stem
-from memos_core.opposites import alike, opposite
-from memos_core.relation import Relation, RelationKind, bounded
-from memos_core.values import MOMENT_WORDS
-from memos_core.wording import folded, tokens
+from memos_core.conflict.claims import CHANGE, Claim, Phase
+from memos_core.conflict.clauses import Stance
+from memos_core.conflict.inflection import stem
+from memos_core.conflict.opposites import alike, opposite
+from memos_core.conflict.relation import Relation, RelationKind, bounded
+from memos_core.conflict.values import MOMENT_WORDS
+from memos_core.conflict.wording import folded, tokens
 
 
 def _stems(words: str) -> frozenset[str]:

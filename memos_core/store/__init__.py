@@ -20,11 +20,11 @@ from typing import Protocol
 
 import filelock
 
-from memos_core import ledger, schema
 from memos_core.blobs import Blobs
 from memos_core.changes import Change, Outcome
 from memos_core.errors import InvalidInput, MemosError, StoreCorrupt, StoreError, StoreUnusable
-from memos_core.snapshot import Snapshot
+from memos_core.store import ledger, schema
+from memos_core.store.snapshot import Snapshot
 
 BUSY_SECONDS = 60.0
 LOG_BYTES = 4 << 20

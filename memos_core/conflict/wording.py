@@ -9,7 +9,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from memos_core.inflection import stem
+from memos_core.conflict.inflection import stem
 
 _TOKEN = re.compile(r"\d+(?:[.,:/]\d+)*(?:st|nd|rd|th)?|[^\W\d_]+(?:['-][^\W\d_]+)*|[$€£%]|[^\w\s]")
 _SPLIT_NEGATION = re.compile(
