@@ -36,7 +36,7 @@ from memos_core.errors import (
 from memos_core.memos import MemOS
 from memos_core.plan import Plan
 from memos_core.policy import Budget, Move, Thresholds
-from memos_core.recall import Hit, Recall
+from memos_core.recall import Hit, Recall, Timeline
 from memos_core.turn import Remembered, Turn
 
 __all__ = [
@@ -73,6 +73,7 @@ __all__ = [
     "StoreError",
     "StoreUnusable",
     "Thresholds",
+    "Timeline",
     "Turn",
     "Usage",
     "VersionConflict",

@@ -27,7 +27,7 @@ from memos_core.cube import (
 from memos_core.parse import Noted
 from memos_core.parse.standing import standing
 from memos_core.recall.features import features, prose
-from memos_core.when import expressions
+from memos_core.when import window_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,5 +96,7 @@ def as_searchable(cube: MemCube, vector: np.ndarray | None) -> Searchable | None
     plain, said = prose(cube.payload.text), cube.identifiers
     found = words(plain)
     wish = said.role != "assistant" and (said.semantic_type is SemanticType.PREFERENCE or standing(plain) is not None)
-    traits = features(cube.payload.text, said.role, said.speaker, dated=bool(expressions(plain, said.occurred_at)), standing=wish)
+    window = window_of(plain, said.occurred_at)
+    about = (window.start.timestamp(), window.end.timestamp()) if window is not None else None
+    traits = features(cube.payload.text, said.role, said.speaker, about=about, standing=wish)
     return Searchable(np.asarray(vector, dtype="<f4"), terms(found), " ".join(found), traits)

@@ -47,8 +47,8 @@ from memos_core.lifespan import recallable
 from memos_core.parse import as_access, as_member, as_path, as_priority, as_session, as_ttl, notes
 from memos_core.plan import Message, strip_blocks
 from memos_core.policy import Budget, Move, Thresholds
-from memos_core.reading import search
-from memos_core.recall import Recall, for_prompt
+from memos_core.reading import Wanted, search, timeline, understood
+from memos_core.recall import Recall, Timeline, as_window, for_prompt
 from memos_core.revise import as_ids, as_of_version, as_version, next_version, restored, revised
 from memos_core.scheduler import Scheduler
 from memos_core.store import SQLiteStore
@@ -178,11 +178,14 @@ class MemOS:
         now: datetime | None = None,
         actor: ActorLike = None,
         as_of: datetime | str | None = None,
+        between: Sequence[datetime | str] | None = None,
+        context: Sequence[str] = (),
     ) -> Recall:
         """What the memory holds on a query, best first, of what the actor may read at or below the scope. Reads only.
 
         Exact: every such memory is scored, and no other. as_of: what had been said by that time and was true then, with the text of
-        then; what has been forgotten or has expired since stays out. Raises InvalidInput or StoreError.
+        then; what has been forgotten or has expired since stays out. between: only what was said from then until then; a time
+        that the query names is a preference instead. context: what was said just before. Raises InvalidInput or StoreError.
         """
         if not isinstance(query, str):
             raise InvalidInput(f"query must be a str, got {type(query).__name__}")
@@ -190,10 +193,33 @@ class MemOS:
             raise InvalidInput(f"k must be a whole number from 1, got {k!r}")
         clock, place = as_time(now, "now"), as_scope(scope)
         then = None if as_of is None else as_time(as_of, "as_of")
+        window = None if between is None else as_window(between)
         who = self._who(actor, place)
         if not query.strip():
             return Recall(query, ())
-        return search(self._house, as_text(query, "query"), place, who, k, clock, then)
+        before = tuple(as_text(text, "context") for text in context)
+        return search(self._house, Wanted(as_text(query, "query"), place, who, k, clock, then, window, before))
+
+    def timeline(
+        self,
+        *,
+        scope: ScopeLike,
+        query: str | None = None,
+        between: Sequence[datetime | str] | None = None,
+        actor: ActorLike = None,
+        now: datetime | None = None,
+    ) -> Timeline:
+        """Everything that was said in a window of time, oldest first, of what the actor may read at or below the scope.
+
+        The window is given as `between` two times, half-open, or in words ("last Tuesday", "our third conversation"), relative to
+        `now`; words that name no time find nothing, and then `timeline.window` is None. Raises InvalidInput or StoreError.
+        """
+        if (query is None) == (between is None):
+            raise InvalidInput("timeline takes query= or between=, and not both")
+        clock, place = as_time(now, "now"), as_scope(scope)
+        who = self._who(actor, place)
+        window = as_window(between) if between is not None else understood(self._house, as_text(query, "query"), place, who, clock)
+        return Timeline((), None) if window is None else timeline(self._house, window, place, who, clock)
 
     def conversation(self, *, scope: ScopeLike, session: str, actor: ActorLike = None) -> list[MemCube]:
         """The messages of a session that are remembered, in the order they were written."""
@@ -227,8 +253,10 @@ class MemOS:
         seen = visible(messages)
         query = seen.user["content"]
         # the visible conversation must not take the places of what it does not say
-        found = search(self._house, query, place, who, 3 * k + len(seen.said), clock, for_prompt=True).hits if query.strip() else ()
-        recall = Recall(query, for_prompt([hit for hit in found if hit.text not in seen.said], k))
+        most = 3 * k + len(seen.said)
+        wanted = Wanted(query, place, who, most, clock, context=seen.before, for_prompt=True)
+        found = search(self._house, wanted) if query.strip() else Recall(query, ())
+        recall = Recall(query, for_prompt([hit for hit in found.hits if hit.text not in seen.said], k), found.window)
         return begun(self._house, seen, recall, place, name, who, token_budget, clock)
 
     def tick(self, now: datetime | None = None) -> list[Move]:
@@ -430,7 +458,6 @@ class MemOS:
             return books.sizes(self._store, view) | {"kv": self._house.engine.kv.stats() if self._house.reuses else {}}
 
     # ------------------------------------------------------------------ not here yet
-    timeline = absent("timeline", "timestamp-based loading")
     relation = absent("relation", "conflict detection")
     tree = absent("tree", "the task-concept-fact hierarchy")
     export = absent("export", "export and import")

@@ -2,53 +2,107 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+
+import numpy as np
 
 from memos_core.access import may, rules
 from memos_core.changes import Searchable
 from memos_core.cube import Actor, MemCube, Plaintext, Scope
+from memos_core.hierarchy import in_context
 from memos_core.house import House
+from memos_core.index import ALWAYS
 from memos_core.intake import as_searchable
 from memos_core.lifespan import recallable
 from memos_core.past import Past, as_before, stood
-from memos_core.recall import Recall, as_hits
+from memos_core.recall import Recall, Timeline, as_hits
 from memos_core.recall.features import prose
-from memos_core.recall.query import name_hashes, question
+from memos_core.recall.query import Question, name_hashes, points_back, question
 from memos_core.recall.rank import Asked, rank
 from memos_core.store.records import changed_after
 from memos_core.store.snapshot import Authorised, Snapshot
+from memos_core.when import Window, names_a_time, window_of
 
 FULL_TEXT_FROM = 20_000
 """From this many memories on, the store's full-text index narrows the lexical scan. It changes the time, not the result."""
 
 
-def search(
-    house: House, query: str, place: Scope, who: Actor, k: int, clock: datetime, as_of: datetime | None = None, for_prompt: bool = False
-) -> Recall:
-    """Every memory that the actor may read at or below the scope is scored, and no other. as_of: as it stood at that time."""
-    then = as_of or clock
-    moment, dead = then.timestamp(), max(then, clock).timestamp()
-    if as_of is not None:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked of the memory. as_of: how things stood at that time. between: only what was said in that window.
+
+    context: what was said just before, newest last. for_prompt: the hits are for a model to read.
+    """
+
+    query: str
+    scope: Scope
+    actor: Actor
+    k: int
+    clock: datetime
+    as_of: datetime | None = None
+    between: Window | None = None
+    context: tuple[str, ...] = ()
+    for_prompt: bool = False
+
+
+def search(house: House, wanted: Wanted) -> Recall:
+    """Every memory that the actor may read at or below the scope is scored, and no other."""
+    query, place, who, clock = wanted.query, wanted.scope, wanted.actor, wanted.clock
+    then = wanted.as_of or clock
+    dead = max(then, clock).timestamp()
+    bounds = (wanted.between.start.timestamp(), wanted.between.end.timestamp()) if wanted.between is not None else ALWAYS
+    if wanted.as_of is not None:
         with house.view() as view:  # outside of the lock, since old texts may have to be embedded first
-            _past(house, view, view.authorised(place, who), as_of, clock)
+            _past(house, view, view.authorised(place, who), wanted.as_of, clock)
     with house.index.lock, house.view() as view:
         authorised = view.authorised(place, who)
-        past = _past(house, view, authorised, as_of, clock) if as_of is not None else None
-        voices = house.index.voices(name_hashes(query), authorised, dead, past)
+        past = _past(house, view, authorised, wanted.as_of, clock) if wanted.as_of is not None else None
+        leaning = " ".join((*wanted.context, query)) if points_back(query) else query
+        voices = house.index.voices(name_hashes(leaning), authorised, dead, past)
+    window = wanted.between or understood(house, query, place, who, then)
     asked = question(query, voices)
-    vector = house.embedder([asked.bare])[0]
+    vector = _in_context(house, asked, wanted.context)
     with house.index.lock, house.view() as view:  # nobody moves the index on while its rows are read
         authorised = view.authorised(place, who)
-        past = _past(house, view, authorised, as_of, clock) if as_of is not None else None
+        past = _past(house, view, authorised, wanted.as_of, clock) if wanted.as_of is not None else None
         narrowed = past is None and len(house.index) > FULL_TEXT_FROM and not authorised.rows and rules(who, place)
         lexical = view.lexical_rows(sorted(set(asked.terms)), place) if narrowed else None
-        found = house.index.search(vector, asked.terms, authorised, dead, lexical, past)
-        ranked = rank(found, Asked(tuple({voices[name] for name in asked.names}), asked.asks_when, asked.own_past, for_prompt), moment, k)
+        found = house.index.search(vector, asked.terms, authorised, dead, lexical, past, bounds)
+        preferred = (window.start.timestamp(), window.end.timestamp()) if window is not None and wanted.between is None else None
+        people = tuple({voices[name] for name in asked.names or (voices if asked.points_back else ())})
+        ranked = rank(found, Asked(people, asked.asks_when, asked.own_past, preferred, wanted.for_prompt), then.timestamp(), wanted.k)
         cubes = view.heads_by_row([item.row for item in ranked], clock)
     allowed = {row: cube for row, cube in cubes.items() if may(cube, who, "read") and (past is not None or recallable(cube, clock))}
     if past is not None:
         allowed = {row: past.cubes.get(row, as_before(cube)) for row, cube in allowed.items()}
-    return Recall(query, as_hits(ranked, allowed, k))
+    return Recall(query, as_hits(ranked, allowed, wanted.k), window)
+
+
+def _in_context(house: House, asked: Question, context: Sequence[str]) -> np.ndarray:
+    """The vector of a question; of one that points back, with what was said just before it."""
+    vector, *before = house.embedder([asked.bare, *(reversed(context) if asked.points_back else ())])
+    return in_context(vector, before).astype(np.float32) if before else vector
+
+
+def understood(house: House, words: str, place: Scope, who: Actor, now: datetime) -> Window | None:
+    """The window of time that words ask for, None when they name none; conversations are counted as far as the actor may read them."""
+    if not names_a_time(words):
+        return None
+    with house.index.lock, house.view() as view:
+        talks = house.index.talks(view.authorised(place, who), now.timestamp())
+    return window_of(words, now, talks)
+
+
+def timeline(house: House, window: Window, place: Scope, who: Actor, clock: datetime) -> Timeline:
+    """Everything that was said in a window, of what the actor may read, oldest first."""
+    bounds = window.start.timestamp(), window.end.timestamp()
+    with house.index.lock, house.view() as view:
+        rows = house.index.said_between(view.authorised(place, who), clock.timestamp(), bounds)
+        cubes = view.heads_by_row(rows, clock)
+    kept = [cubes[row] for row in rows if row in cubes and may(cubes[row], who, "read") and recallable(cubes[row], clock)]
+    return Timeline(tuple(kept), window)
 
 
 def _past(house: House, view: Snapshot, authorised: Authorised, at: datetime, now: datetime) -> Past:

@@ -14,6 +14,9 @@ from memos_core.parse import turn_key
 from memos_core.plan import Message, Plan, check_messages, strip_blocks
 from memos_core.recall import Recall
 
+BEFORE = 2
+"""So many messages before the one to be answered say what it is about."""
+
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
@@ -50,6 +53,12 @@ class Visible:
     @property
     def user(self) -> dict[str, Any]:
         return self.messages[self.index]
+
+    @property
+    def before(self) -> tuple[str, ...]:
+        """What was said just before it, newest last."""
+        talk = [message["content"] for message in self.messages[: self.index] if message["role"] in ("user", "assistant")]
+        return tuple(text for text in talk[-BEFORE:] if text.strip())
 
 
 def visible(messages: Sequence[Message]) -> Visible:

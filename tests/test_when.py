@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memos_core.errors import InvalidInput
-from memos_core.when import Window, expressions, sessions_of, window_of
+from memos_core.when import Window, expressions, window_of
 
 DATA = Path(__file__).parent / "data"
 CASES = json.loads((DATA / "time_phrasings.json").read_text())
@@ -218,14 +218,3 @@ def test_a_question_what_was_said_presumes_a_conversation() -> None:
     assert window_of("What did I eat last Friday?", NOW, [friday_before]) == window("2024-05-10", "2024-05-11")
     assert window_of("What did we discuss 11 days ago?", NOW, [friday_before]) == window("2024-05-03", "2024-05-04")
     assert window_of("What did we discuss 10 days ago?", NOW, [friday_before]) == window("2024-05-05", "2024-05-06")
-
-
-def test_sessions_of_named_and_unnamed_messages() -> None:
-    start, minute = day("2024-05-01T10:00"), timedelta(minutes=1)
-    items = [("b", start + 5 * minute), ("a", start), (None, start + 200 * minute), ("a", start + 3 * minute), (None, start + 230 * minute)]
-    items += [(None, start + 400 * minute)]
-    found = sessions_of(items)
-    assert [(one.start - start) / minute for one in found] == [0, 5, 200, 400]
-    assert all(any(one.contains(at) for one in found) for _, at in items)
-    assert not found[0].contains(start + 3 * minute + timedelta(seconds=1))
-    assert sessions_of([]) == ()

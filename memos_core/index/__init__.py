@@ -5,6 +5,7 @@ Search is exact: every row that the actor may read is scored, and no other row i
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -19,13 +20,16 @@ from memos_core.cube import State
 from memos_core.errors import StoreCorrupt
 from memos_core.hierarchy import CONTEXT_MESSAGES, Draft, Forest, Thread, concept_id, topic_key
 from memos_core.index.file import COLUMNS, Contents, read, storage, write
-from memos_core.index.threads import Threads
+from memos_core.index.threads import Threads, talks
 from memos_core.lifespan import RECALLABLE
 from memos_core.past import Past
 from memos_core.recall.features import unpack
 from memos_core.recall.lexical import bm25
 from memos_core.recall.rank import Candidates
 from memos_core.store.snapshot import Authorised, Event, Snapshot
+from memos_core.when import Window
+
+ALWAYS = (-math.inf, math.inf)
 
 _STATES = list(State)
 _RECALLABLE = np.array([state in RECALLABLE for state in _STATES])
@@ -190,8 +194,11 @@ class Index:
         """float32 [count, d]: faiss's own storage, without a copy."""
         return storage(self._vectors, self.dimensions)
 
-    def _positions(self, authorised: Authorised, now: float, past: Past | None = None) -> np.ndarray:
-        """Ascending positions of the live, unexpired rows that are authorised, and that recall shows now, or would have shown in the past."""
+    def _positions(self, authorised: Authorised, now: float, past: Past | None = None, between: tuple[float, float] = ALWAYS) -> np.ndarray:
+        """Ascending positions of the live, unexpired rows that are authorised, and that recall shows now, or would have shown in the past.
+
+        between: from when and until when they were said.
+        """
         if set(self._by_scope) <= set(authorised.scopes):
             positions = np.flatnonzero(self._columns["live"][: self._count])
         else:
@@ -199,8 +206,23 @@ class Index:
             lists.append([self._position[row] for row in authorised.rows if row in self._position])
             positions = np.unique(np.concatenate([np.array(part, dtype=np.int64) for part in lists]))
         shown = _RECALLABLE[self._columns["state"][positions]] if past is None else self._stood(self._columns[positions], past)
+        said = self._columns["occurred_at"][positions]
+        shown &= (said >= between[0]) & (said < between[1])
         kept: np.ndarray = positions[shown & (self._columns["expires_at"][positions] > now)]
         return kept
+
+    def said_between(self, authorised: Authorised, now: float, between: tuple[float, float]) -> list[int]:
+        """Rows that were said in a window, oldest first."""
+        with self.lock:
+            columns = self._columns[self._positions(authorised, now, between=between)]
+            rows: list[int] = columns["row"][np.lexsort((columns["row"], columns["occurred_at"]))].tolist()
+            return rows
+
+    def talks(self, authorised: Authorised, now: float) -> list[Window]:
+        """The conversations that the authorised rows belong to, oldest first."""
+        with self.lock:
+            columns = self._columns[self._positions(authorised, now)]
+            return talks(columns["session"], columns["occurred_at"])
 
     def _stood(self, columns: np.ndarray, past: Past) -> np.ndarray:
         """bool [n]: which rows had been said by then and held."""
@@ -261,14 +283,16 @@ class Index:
         now: float,
         lexical_rows: list[int] | None = None,
         past: Past | None = None,
+        between: tuple[float, float] = ALWAYS,
     ) -> Candidates:
         """Score every authorised row. vector: float32 [d] of unit length. query: stemmed words. now: seconds.
 
         lexical_rows: rows known to be the only ones with a word of the query, from the store's full-text index; saves a scan
         and changes nothing in the result. past: score what stood at an earlier time instead, by its text of that time.
+        between: score only what was said from then until then.
         """
         with self.lock:
-            positions = self._positions(authorised, now, past)
+            positions = self._positions(authorised, now, past, between)
             wanted = hashed(list(query))
             columns = self._columns[positions]
             if past is not None:

@@ -2,7 +2,32 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
+
+from memos_core.when import Window
+
+SILENCE = 3600.0
+"""Messages of no named session belong together until nothing was said for longer than these seconds."""
+INSTANT = timedelta(microseconds=1)
+
+
+def talks(sessions: np.ndarray, said: np.ndarray) -> list[Window]:
+    """The conversations that messages belong to, each from its first message to its last, oldest first.
+
+    sessions: int64 [n], 0 for none. said: float64 [n], seconds.
+    """
+    order = np.lexsort((said, sessions))
+    sessions, said = sessions[order], said[order]
+    ends = (sessions[1:] != sessions[:-1]) | ((sessions[1:] == 0) & (np.diff(said) > SILENCE))
+    first = np.flatnonzero(np.concatenate([[True], ends])) if len(said) else np.zeros(0, dtype=np.int64)
+    last = np.append(first[1:] - 1, len(said) - 1)[: len(first)]
+    windows = [
+        Window(datetime.fromtimestamp(a, UTC), datetime.fromtimestamp(b, UTC) + INSTANT)
+        for a, b in zip(said[first], said[last], strict=True)
+    ]
+    return sorted(windows, key=lambda window: (window.start, window.end))
 
 
 class Threads:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import overload
 
-from memos_core.cube import MemCube, Plaintext
+from memos_core.cube import MemCube, Plaintext, as_time
+from memos_core.errors import InvalidInput
 from memos_core.plan import line
 from memos_core.recall.rank import Ranked, Reason
 from memos_core.when import Window
@@ -42,6 +45,34 @@ class Recall:
     def text(self) -> str:
         """The hits as lines for a prompt, best first; "" when there are none."""
         return "\n".join(line(hit.cube) for hit in self.hits)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline(Sequence[MemCube]):
+    """What was said in a window, oldest first. window: None when the words named no time, and then there is nothing."""
+
+    cubes: tuple[MemCube, ...]
+    window: Window | None
+
+    def __len__(self) -> int:
+        return len(self.cubes)
+
+    @overload
+    def __getitem__(self, index: int) -> MemCube: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[MemCube, ...]: ...
+    def __getitem__(self, index: int | slice) -> MemCube | tuple[MemCube, ...]:
+        return self.cubes[index]
+
+
+def as_window(given: Sequence[datetime | str]) -> Window:
+    """Check a window given as two times. Raises InvalidInput."""
+    if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != 2:
+        raise InvalidInput(f"between takes two times, from and to, got {given!r}")
+    start, end = (as_time(at, "between") for at in given)
+    if end <= start:
+        raise InvalidInput(f"the end of a window must be later than its start, got {start.isoformat()} to {end.isoformat()}")
+    return Window(start, end)
 
 
 def as_hits(ranked: Sequence[Ranked], cubes: Mapping[int, MemCube], k: int) -> tuple[Hit, ...]:

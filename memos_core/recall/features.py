@@ -17,8 +17,11 @@ from memos_core.analyse import fold, term, words
 ASKS, QUESTION, DATED, STANDING, REPLY = 1, 2, 4, 8, 16
 """Bits of `traits`: holds nothing but a question; holds one; says when; asks to be kept to from now on; an assistant's own words."""
 
-FEATURES = np.dtype([("traits", "u1"), ("voice", "<u4"), ("name", "<u4"), ("called", "<u4"), ("length", "<u2")])
-"""voice: who spoke. name: their first name, 0 for a mere role. called: the name they addressed somebody by, 0 for none. length: terms."""
+FEATURES = np.dtype(
+    [("traits", "u1"), ("voice", "<u4"), ("name", "<u4"), ("called", "<u4"), ("length", "<u2"), ("from", "<f8"), ("to", "<f8")]
+)
+"""voice: who spoke. name: their first name, 0 for a mere role. called: the name they addressed somebody by, 0 for none. length: terms.
+from, to: the time it speaks of, in seconds; where it says when."""
 
 LONGEST_QUESTION = 15
 
@@ -45,10 +48,11 @@ class Features:
     name: int = 0
     called: int = 0
     length: int = 0
+    about: tuple[float, float] = (0.0, 0.0)
 
     def packed(self) -> bytes:
         """As the store keeps them."""
-        return np.array((self.traits, self.voice, self.name, self.called, min(self.length, 65535)), dtype=FEATURES).tobytes()
+        return np.array((self.traits, self.voice, self.name, self.called, min(self.length, 65535), *self.about), dtype=FEATURES).tobytes()
 
 
 def prose(text: str) -> str:
@@ -62,8 +66,8 @@ def first_name(name: str) -> str:
     return found[0] if found else ""
 
 
-def features(text: str, role: str | None, speaker: str | None, *, dated: bool, standing: bool) -> Features:
-    """Read a message's features off its text. dated: a time expression was found in it. standing: a standing wish was."""
+def features(text: str, role: str | None, speaker: str | None, *, about: tuple[float, float] | None, standing: bool) -> Features:
+    """Read a message's features off its text. about: the time it speaks of, None for none. standing: a standing wish was found in it."""
     plain = prose(text)
     count = len(words(plain))
     asks = "?" in plain
@@ -71,11 +75,12 @@ def features(text: str, role: str | None, speaker: str | None, *, dated: bool, s
     named = speaker if speaker and fold(speaker) != fold(role or "") else None
     called = next((group for match in _CALLED.finditer(plain) for group in match.groups() if group), None)
     return Features(
-        traits=ASKS * only | QUESTION * asks | DATED * dated | STANDING * standing | REPLY * (role == "assistant"),
+        traits=ASKS * only | QUESTION * asks | DATED * (about is not None) | STANDING * standing | REPLY * (role == "assistant"),
         voice=term(fold(speaker or role or "")) if speaker or role else 0,
         name=term(first_name(named)) if named else 0,
         called=term(fold(called)) if called else 0,
         length=count,
+        about=about or (0.0, 0.0),
     )
 
 

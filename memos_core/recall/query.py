@@ -19,6 +19,12 @@ _OWN_PAST = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W_]+")
+_POINTS_BACK = re.compile(
+    r"^\W*(?:and|but|so|what about|how about|which one)\b|\b(?:it|its|that|this|those|these|they|them|their|he|him|his|she|her|hers|there|then|one)\b",
+    re.IGNORECASE,
+)
+SAYS_LITTLE = 4
+"""A question with no more terms than these, and a word that points back, is about what was said before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,7 @@ class Question:
     """text: the query as given. terms: stemmed words, names left out where they are known speakers'. bare: the text without those names.
 
     names: hashes of the first names in it. asks_when: it wants a date. own_past: it asks what was said or done, not for help.
+    points_back: without what was said before it, one cannot tell what it is about.
     """
 
     text: str
@@ -34,6 +41,7 @@ class Question:
     names: tuple[int, ...]
     asks_when: bool
     own_past: bool
+    points_back: bool
 
 
 def name_hashes(text: str) -> dict[int, str]:
@@ -51,4 +59,9 @@ def question(text: str, known: Collection[int]) -> Question:
     terms = words(bare)
     if not terms:  # nothing but names
         bare, terms = text, words(text)
-    return Question(text, bare, tuple(terms), tuple(found), bool(_WHEN.search(text)), bool(_OWN_PAST.search(text)))
+    return Question(text, bare, tuple(terms), tuple(found), bool(_WHEN.search(text)), bool(_OWN_PAST.search(text)), points_back(text))
+
+
+def points_back(text: str) -> bool:
+    """Whether a question leans on what was said before it: "And what about his sister?"."""
+    return len(set(words(text))) <= SAYS_LITTLE and _POINTS_BACK.search(text) is not None

@@ -44,7 +44,6 @@ class Candidates:
 
     features: FEATURES. topic: int64, what is said of one concept in one session; 0 for none. place: how well the query names the
     memory's place in the hierarchy, 0 to 1. before, after: int64, positions of the neighbours in the session among the n; -1 for none.
-    in_window: whether it was said in, or speaks of, the time that the query asks for; None when it asks for none.
     """
 
     rows: np.ndarray
@@ -58,12 +57,13 @@ class Candidates:
     before: np.ndarray
     after: np.ndarray
     superseded: np.ndarray
-    in_window: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What ranking needs of a question. voices: hashes of the speakers it names. when, own_past: as in `query.Question`.
+
+    window: the time it asks about, from and to, in seconds; None for none.
 
     for_prompt: whether the hits are for a model to read, which takes what it reads for true. Earlier questions then lend their score
     and are left out, or asking again and again would drive out the answer; unless it is them that the question is about.
@@ -72,6 +72,7 @@ class Asked:
     voices: tuple[int, ...] = ()
     when: bool = False
     own_past: bool = False
+    window: tuple[float, float] | None = None
     for_prompt: bool = False
 
 
@@ -118,8 +119,8 @@ def fuse(found: Candidates, asked: Asked, now: float) -> tuple[np.ndarray, dict[
     positive = np.maximum(np.sum(list(parts.values()), axis=0), 0.0)
     if asked.when:
         parts["date"] = SAYS_WHEN * positive * ((traits & DATED) > 0)
-    if found.in_window is not None:
-        parts["window"] = IN_WINDOW * found.in_window
+    if asked.window is not None:
+        parts["window"] = IN_WINDOW * within(found, *asked.window)
     if not asked.own_past:
         applies = np.clip((meaning + 1.0) / 2.5, 0.0, 1.0)
         parts["standing"] = STANDING_WISH * applies * ((traits & STANDING) > 0)
@@ -129,6 +130,15 @@ def fuse(found: Candidates, asked: Asked, now: float) -> tuple[np.ndarray, dict[
     parts["recency"] = RECENCY * 0.5 ** (np.maximum(now - found.occurred_at, 0.0) / RECENCY_HALF_LIFE)
     parts["priority"] = PRIORITY * found.priority
     return np.sum(list(parts.values()), axis=0), parts
+
+
+def within(found: Candidates, start: float, end: float) -> np.ndarray:
+    """How far each was said in a window, or speaks of it: 0 to 1. What speaks of a longer time speaks of the window by its share."""
+    said = (found.occurred_at >= start) & (found.occurred_at < end)
+    first, last = found.features["from"], found.features["to"]
+    common = np.minimum(last, end) - np.maximum(first, start)
+    share: np.ndarray = np.maximum(said, np.clip(common / np.maximum(last - first, 1.0), 0.0, 1.0))
+    return share
 
 
 def _seeds(base: np.ndarray) -> np.ndarray:

@@ -18,22 +18,19 @@ was said "last Friday" or "ten days ago", when nothing was, is taken from the Fr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 
 from memos_core.errors import InvalidInput
 from memos_core.when.calendar import Recurring, Span
 from memos_core.when.moment import SAYING, Moment
-from memos_core.when.phrases import INSTANT
 from memos_core.when.rules import reduced
 from memos_core.when.words import items
 
 SAID_WHEN = re.compile(SAYING.pattern + r"\w*(?: (?:about|back|on|in|at|during|from|it|me|you|us|this)){0,2} ?$", re.IGNORECASE)
 """What stands before the time at which something was said."""
 QUOTES = "\"'“”„«»‘’"
-SILENCE = timedelta(hours=1)
-"""Messages of no named session belong together until nothing was said for longer than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +53,11 @@ class Expression:
     span: tuple[int, int]
     text: str
     kind: str
+
+
+def names_a_time(text: str) -> bool:
+    """Whether a text may hold a time expression: without a word of time there is none. Quick."""
+    return any(item.name in TELLING for item in items(text))
 
 
 def expressions(text: str, now: datetime, sessions: Sequence[Window] = ()) -> tuple[Expression, ...]:
@@ -88,20 +90,6 @@ def window_of(text: str, now: datetime, sessions: Sequence[Window] = ()) -> Wind
     spoken = (one for one in found if SAID_WHEN.search(text, 0, one.span[0]))
     begun = (one for one in found if one.window.start <= now)
     return next(one for group in (spoken, begun, found) for one in group).window
-
-
-def sessions_of(items: Iterable[tuple[str | None, datetime]]) -> tuple[Window, ...]:
-    """The conversations of messages, given as (session name, time): each as the Window of its messages, oldest first."""
-    named: dict[str | int, tuple[datetime, datetime]] = {}
-    silent, last = 0, None
-    for name, at in sorted(items, key=lambda item: item[1]):
-        if name is None:
-            silent += last is None or at - last > SILENCE
-            last = at
-        key = silent if name is None else name
-        named[key] = (named[key][0] if key in named else at, at)
-    windows = [Window(first.astimezone(UTC), last.astimezone(UTC) + INSTANT) for first, last in named.values()]
-    return tuple(sorted(windows, key=lambda window: (window.start, window.end)))
 
 
 def _quoted(text: str, start: int, end: int) -> bool:

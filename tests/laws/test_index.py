@@ -48,7 +48,7 @@ def reference(cubes: list[MemCube], query: str, now: float, k: int, topics: dict
         lexical=lexical,
         occurred_at=np.array([cube.identifiers.occurred_at.timestamp() for cube in cubes]),
         priority=np.array([cube.governance.priority for cube in cubes]),
-        features=unpack(features(cube.payload.text, None, None, dated=False, standing=False).packed() for cube in cubes),
+        features=unpack(features(cube.payload.text, None, None, about=None, standing=False).packed() for cube in cubes),
         topic=np.array([topics[cube.id] for cube in cubes]),
         place=np.zeros(len(cubes)),
         before=nobody,
