@@ -23,15 +23,16 @@ SEEDS = 512
 """How many of the best lend their score along edges."""
 
 ANSWER, ANSWER_FADES, ANSWER_RUN = 0.4, 0.7, 3
-NEIGHBOUR, NEIGHBOUR_TERMS = 0.2, 12
+NEIGHBOUR, NEIGHBOUR_TERMS = 0.15, 12
 TOPIC, TOPIC_BEST = 0.3, 3
 ONLY_ASKS = 0.6
 SPEAKER, OTHER_SPEAKER = 0.7, 0.3
 DOUBT = 2 / 3
 """What an assistant's reply, which may be made up, loses for a prompt."""
 SAYS_WHEN = 0.3
-IN_WINDOW = 1.5
-STANDING_WISH = 2.5
+IN_WINDOW = 2.0
+STANDING_WISH, OWN_PAST = 2.0, 0.5
+"""What a standing wish gains when it applies; a question about what was said before asks for less of it."""
 SUPERSEDED = 0.5
 PLACE = 1.0
 PRIORITY = 1.0
@@ -121,9 +122,9 @@ def fuse(found: Candidates, asked: Asked, now: float) -> tuple[np.ndarray, dict[
         parts["date"] = SAYS_WHEN * positive * ((traits & DATED) > 0)
     if asked.window is not None:
         parts["window"] = IN_WINDOW * within(found, *asked.window)
-    if not asked.own_past:
+    if not asked.voices:
         applies = np.clip((meaning + 1.0) / 2.5, 0.0, 1.0)
-        parts["standing"] = STANDING_WISH * applies * ((traits & STANDING) > 0)
+        parts["standing"] = STANDING_WISH * (OWN_PAST if asked.own_past else 1.0) * applies * ((traits & STANDING) > 0)
     parts["superseded"] = -SUPERSEDED * positive * found.superseded
     if asked.for_prompt:
         parts["origin"] = -DOUBT * positive * ((traits & REPLY) > 0)
