@@ -3,7 +3,8 @@
 Source: MemOS: A Memory OS for AI System, arXiv 2507.03724, section 4. Importing this loads no torch.
 """
 
-from memos_core.conflict.resolution import Conflict, Resolution
+from memos_core.conflict import Relation, RelationKind
+from memos_core.conflict.resolution import Conflict, OnConflict, Resolution
 from memos_core.cube import (
     Access,
     Activation,
@@ -60,10 +61,13 @@ __all__ = [
     "Move",
     "NotAvailable",
     "NotFound",
+    "OnConflict",
     "Origin",
     "Plaintext",
     "Plan",
     "Recall",
+    "Relation",
+    "RelationKind",
     "Remembered",
     "Resolution",
     "SchemaTooNew",

@@ -23,6 +23,7 @@ class Searchable:
     terms: np.ndarray
     words: str
     features: Features = Features()  # noqa: RUF009  frozen
+    keys: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

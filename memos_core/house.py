@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any
 
 from memos_core.access import Action, may, require
+from memos_core.conflict.resolution import OnConflict
 from memos_core.cube import Actor, CubeId, MemCube
 from memos_core.embed import CachedEmbedder
 from memos_core.errors import InvalidInput, NotFound
@@ -20,12 +21,14 @@ from memos_core.store.snapshot import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """An open directory. engine: an HFEngine, or None."""
+    """An open directory. engine: an HFEngine, or None. model: prompt to text, or None."""
 
     store: SQLiteStore
     embedder: CachedEmbedder
     index: Index
     engine: Any
+    on_conflict: OnConflict = OnConflict.CONTEST
+    model: Callable[[str], str] | None = None
 
     @contextmanager
     def view(self) -> Iterator[Snapshot]:
@@ -49,6 +52,11 @@ class House:
             raise NotFound(f"cube {id} has been forgotten" if gone else f"no cube {id!r}; ids come from remember() and recall()")
         require(may(cube, who, action), who, action, f"cube {id}")
         return cube
+
+    def similarity(self, a: str, b: str) -> float:
+        """Cosine of the vectors of two texts."""
+        one, other = self.embedder([a, b])
+        return float(one @ other)
 
     @property
     def reuses(self) -> bool:

@@ -89,8 +89,11 @@ def identity(secret: bytes, template: Template, item: Noted, said_at: datetime |
     return hmac.digest(secret, dumps([*template.scope, "", template.session or "", *what]).encode(), "sha256")
 
 
-def as_searchable(cube: MemCube, vector: np.ndarray | None) -> Searchable | None:
-    """What the indexes hold of a plaintext cube. vector: float [d], of its text's `prose`; None for what is held already."""
+def as_searchable(cube: MemCube, vector: np.ndarray | None, keys: tuple[int, ...] = ()) -> Searchable | None:
+    """What the indexes hold of a plaintext cube. vector: float [d], of its text's `prose`; None for what is held already.
+
+    keys: what it is filed under, to be found when something like it is written.
+    """
     if vector is None or not isinstance(cube.payload, Plaintext):
         return None
     plain, said = prose(cube.payload.text), cube.identifiers
@@ -99,4 +102,4 @@ def as_searchable(cube: MemCube, vector: np.ndarray | None) -> Searchable | None
     window = window_of(plain, said.occurred_at)
     about = (window.start.timestamp(), window.end.timestamp()) if window is not None else None
     traits = features(cube.payload.text, said.role, said.speaker, about=about, standing=wish)
-    return Searchable(np.asarray(vector, dtype="<f4"), terms(found), " ".join(found), traits)
+    return Searchable(np.asarray(vector, dtype="<f4"), terms(found), " ".join(found), traits, keys)

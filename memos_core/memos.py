@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -18,7 +18,8 @@ from memos_core.absent import absent, not_yet
 from memos_core.access import Action, may, may_enter, require, rules
 from memos_core.books import Verification
 from memos_core.changes import Erase
-from memos_core.conflict.resolution import Conflict
+from memos_core.conflict import Relation, relate
+from memos_core.conflict.resolution import Conflict, OnConflict, Resolution
 from memos_core.cube import (
     LOCAL_OWNER,
     Actor,
@@ -64,20 +65,33 @@ ScopeLike = str | Sequence[str]
 class MemOS:
     """A memory: one directory, many scopes. Open it with `MemOS.open`."""
 
-    def __init__(self, store: SQLiteStore, embedder: CachedEmbedder, index: Index, engine: Any, thresholds: Thresholds) -> None:
-        self._house = House(store, embedder, index, engine)
-        self._store = store
-        self._index = index
+    def __init__(self, house: House, thresholds: Thresholds) -> None:
+        self._house = house
+        self._store = house.store
+        self._index = house.index
         self._actor: Actor | None = None
         self._scheduler = Scheduler(self._house, thresholds)
 
     @classmethod
-    def open(cls, path: str | Path, *, embedder: Embedder | None = None, engine: Any = None, thresholds: Thresholds | None = None) -> MemOS:
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        embedder: Embedder | None = None,
+        engine: Any = None,
+        model: Callable[[str], str] | None = None,
+        on_conflict: OnConflict | str = OnConflict.CONTEST,
+        thresholds: Thresholds | None = None,
+    ) -> MemOS:
         """Open a directory, or make it. A context manager; `close()` otherwise.
 
         embedder: n texts to float32 [n, d]; without one, all-MiniLM-L6-v2 on this machine. engine: an HFEngine, for KV reuse.
+        model: any callable from a prompt to text, which judges what the rules find. on_conflict: what is made of contradictions.
         Raises StoreError when the directory cannot be used, or was written by a newer version or with another embedder.
         """
+        rule = as_member(OnConflict, on_conflict, "on_conflict")
+        if model is not None and not callable(model):
+            raise InvalidInput(f"model must be a callable from a prompt to text, got {type(model).__name__}")
         cached = CachedEmbedder(embedder if embedder is not None else local_embedder())
         store = SQLiteStore(path)
         try:
@@ -95,7 +109,7 @@ class MemOS:
         except BaseException:
             store.close()
             raise
-        return cls(store, cached, index, engine, thresholds or Thresholds())
+        return cls(House(store, cached, index, engine, rule, model), thresholds or Thresholds())
 
     @property
     def path(self) -> Path:
@@ -374,10 +388,21 @@ class MemOS:
         return forget(self._house, Erase(ids, who, clock, reason, None if expected is None else (expected,)))
 
     # ------------------------------------------------------------------ conflicts and budgets
-    def conflicts(self, *, scope: ScopeLike, actor: ActorLike = None, now: datetime | None = None) -> list[Conflict]:
-        """Which memories contradict or replace each other, at or below a scope, where both may be read: undecided ones first."""
+    def conflicts(self, *, scope: ScopeLike, settled: bool = False, actor: ActorLike = None, now: datetime | None = None) -> list[Conflict]:
+        """Which memories contradict or replace each other, at or below a scope, where both may be read: undecided ones first.
+
+        settled: also those that need nobody any more, since both hold or the newer was dismissed.
+        """
         place = as_scope(scope)
-        return found_conflicts(self._house, place, self._who(actor, place), as_time(now, "now"))
+        found = found_conflicts(self._house, place, self._who(actor, place), as_time(now, "now"))
+        return [each for each in found if settled or each.resolution in (Resolution.OPEN, Resolution.SUPERSEDED)]
+
+    def relation(self, text_a: str, text_b: str) -> Relation:
+        """What the second text, the newer, has to do with the first: duplicate, refines, contradicts or unrelated. Reads nothing.
+
+        By rules and the embedder; by the model where the memory was opened with one. Raises InvalidInput.
+        """
+        return relate(as_text(text_a, "text_a"), as_text(text_b, "text_b"), self._house.similarity, self._house.model)
 
     def resolve(
         self, conflict: Conflict | Sequence[CubeId], *, keep: str, actor: ActorLike = None, now: datetime | None = None
@@ -458,7 +483,6 @@ class MemOS:
             return books.sizes(self._store, view) | {"kv": self._house.engine.kv.stats() if self._house.reuses else {}}
 
     # ------------------------------------------------------------------ not here yet
-    relation = absent("relation", "conflict detection")
     tree = absent("tree", "the task-concept-fact hierarchy")
     export = absent("export", "export and import")
     import_ = classmethod(absent("import_", "export and import"))

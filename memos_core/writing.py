@@ -14,6 +14,7 @@ from memos_core.errors import InvalidInput, NotFound
 from memos_core.hierarchy import given_place
 from memos_core.house import House
 from memos_core.intake import Template, as_searchable
+from memos_core.matching import Matcher, keys_of, stated
 from memos_core.parse import Noted
 from memos_core.recall.features import prose
 from memos_core.revise import as_version
@@ -28,11 +29,14 @@ def new_facts(
         known = view.known(digests)
     fresh = {digest: prose(item.text) for item, digest in zip(noted, digests, strict=True) if digest not in known}
     vectors = dict(zip(fresh, house.embedder(list(fresh.values())), strict=True)) if fresh else {}
-    cubes = [template.cube(item, said_at, clock) for item in noted]
-    adds = [
-        Add(cube, template.actor, as_searchable(cube, vectors.get(digest)), identity=digest)
-        for cube, digest in zip(cubes, digests, strict=True)
-    ]
+    adds, secret = [], house.store.secret
+    with house.view() as view:
+        matcher = Matcher(house, view, view.scope_number(template.scope), clock)
+        for item, digest in zip(noted, digests, strict=True):
+            cube = template.cube(item, said_at, clock)
+            said = stated(cube) if digest in fresh else ()
+            found = as_searchable(cube, vectors.get(digest), keys_of(secret, cube, said)) if digest in fresh else None
+            adds.append(matcher.matched(Add(cube, template.actor, found, identity=digest), said))
     return _filed(house, template, adds) if fresh else adds
 
 
@@ -59,14 +63,14 @@ def superseding(house: House, adds: Sequence[Add], ids: Sequence[CubeId], who: A
         if not isinstance(house.permitted(id, "write", who, clock).payload, Plaintext):
             raise InvalidInput(f"cube {id} holds no text; only plaintext can be superseded")
     found = [Related(id, add.cube.id, "supersedes", resolution=Resolution.SUPERSEDED) for add in adds for id in ids]
-    return [replace(add, relations=(*add.relations, *found)) for add in adds]
+    return [replace(add, relations=(*(each for each in add.relations if each.older not in ids), *found)) for add in adds]
 
 
 def revise(house: House, cube: MemCube, new: MemCube, who: Actor, action: str, detail: str = "") -> MemCube:
     """Commit the next version of a cube, searchable and filed as it now is. Raises NotFound, VersionConflict or StoreError."""
     found = None
     if isinstance(new.payload, Plaintext) and new.payload != cube.payload:
-        found = as_searchable(new, house.embedder([prose(new.payload.text)])[0])
+        found = as_searchable(new, house.embedder([prose(new.payload.text)])[0], keys_of(house.store.secret, new, stated(new)))
     path = new.identifiers.path
     place = given_place(scope_key(new.governance.scope), path) if path and path != cube.identifiers.path else None
     (outcome,) = house.store.commit([Revise(new, who, action, found, detail, place)])
@@ -91,5 +95,6 @@ def bring_up(store: SQLiteStore, embedder: CachedEmbedder) -> None:
         if not cubes:
             return
         texts = [prose(cube.payload.text) for cube in cubes if isinstance(cube.payload, Plaintext)]
-        found = [as_searchable(cube, vector) for cube, vector in zip(cubes, embedder(texts), strict=True)]
+        vectors = zip(cubes, embedder(texts), strict=True)
+        found = [as_searchable(cube, vector, keys_of(store.secret, cube, stated(cube))) for cube, vector in vectors]
         store.commit([Describe(cube.id, each) for cube, each in zip(cubes, found, strict=True) if each is not None])

@@ -100,7 +100,7 @@ REFUSED: dict[str, tuple[Callable[[MemOS], Any], str]] = {
     "promote to nowhere": (lambda m: m.promote("nobody", to="cloud"), "must be 'activation' or 'parameter'"),
     "promote to parameter": (lambda m: m.promote("nobody", to="parameter"), "parameter memory"),
     "naive as_of": (lambda m: m.recall("x", scope=ANA, as_of=NAIVE), "as_of .*has no time zone"),
-    "relation": (lambda m: m.relation("a", "b"), "conflict detection"),
+    "relation": (lambda m: m.relation("a", ""), "text_b is empty"),
     "tree": (lambda m: m.tree(ANA), "hierarchy"),
     "export": (lambda m: m.export("file"), "export and import"),
     "import_": (lambda m: MemOS.import_("file", "into"), "export and import"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
-from conftest import NOW
+from conftest import NOW, bag_of_words
 
 from memos_core import AccessDenied, Conflict, InvalidInput, MemOS, NotFound, Resolution, State
 from memos_core.changes import Relate
@@ -16,6 +18,13 @@ ANA = ("clinic", "ana")
 DAY = timedelta(days=1)
 SAID = NOW - 90 * DAY
 LISBON, PORTO = "Ana lives in Lisbon.", "Ana lives in Porto."
+
+
+@pytest.fixture
+def memos(tmp_path: Path) -> Iterator[MemOS]:
+    """Nothing is looked for while writing: these tests say themselves what contradicts what."""
+    with MemOS.open(tmp_path / "test.memos", embedder=bag_of_words, on_conflict="ignore") as opened:
+        yield opened
 
 
 def said(memos: MemOS, text: str, days: int = 0, **fields: object) -> str:
@@ -91,7 +100,7 @@ def test_an_answer(contested: tuple[MemOS, str, str], keep: str, resolution: str
     memos, older, newer = contested
     (found,) = memos.conflicts(scope=ANA)
     settled = memos.resolve(found, keep=keep, now=NOW)
-    assert settled.resolution == resolution and memos.conflicts(scope=ANA) == [settled]
+    assert settled.resolution == resolution and memos.conflicts(scope=ANA, settled=True) == [settled]
     assert states(memos, older, newer) == after == [str(settled.older.state), str(settled.newer.state)]
     closed = memos.get(newer).identifiers.occurred_at
     for id, state in zip((older, newer), after, strict=True):
@@ -140,7 +149,7 @@ def test_making_it_stand_by_hand_is_an_answer(contested: tuple[MemOS, str, str])
     memos.resolve((older, newer), keep="newer", now=NOW)
     memos.rollback(older, 1, now=NOW)
     assert states(memos, older, newer) == ["active", "active"]
-    assert memos.conflicts(scope=ANA)[0].resolution == "kept both" and memos.get(older).identifiers.valid_to is None
+    assert memos.conflicts(scope=ANA, settled=True)[0].resolution == "kept both" and memos.get(older).identifiers.valid_to is None
 
 
 def test_a_rollback_of_content_does_not_answer(contested: tuple[MemOS, str, str]) -> None:

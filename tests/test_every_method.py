@@ -46,9 +46,9 @@ EMPTY: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "timeline": lambda m, id, kv, who: m.timeline(scope=ANA, between=("2000-01-01T00:00Z", "2100-01-01T00:00Z"), **who),
     "audit": lambda m, id, kv, who: [*m.audit(ANA, **who), *m.audit(id=id, **who)],
 }
-OPEN = {"as_actor", "close", "open", "path"}  # touch no memory
+OPEN = {"as_actor", "close", "open", "path", "relation"}  # touch no memory
 NUMBERS = {"stats", "verify"}  # of the directory as a whole; no content, no names of scopes
-ABSENT = {"export", "import_", "relation", "tree"}
+ABSENT = {"export", "import_", "tree"}
 
 
 class Keeper:

@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
         """absent access analyse changes conflict differences duplicate embed hierarchy intake lifespan parse past plan policy recall
         revise turn when""".split()
     ),
-    set("""blobs books forgetting governing heads house index parts reading scheduler store transform turns writing""".split()),
+    set("""blobs books forgetting governing heads house index matching parts reading scheduler store transform turns writing""".split()),
     {"memos"},
     {"__init__"},
 ]

@@ -71,6 +71,8 @@ def opposed(
             shared[entry] = shared.get(entry, 0) + 1
     best: dict[Place, Relation] = {}
     for place, older in sorted(shared, key=lambda entry: -shared[entry])[:MOST_CANDIDATES]:
+        if similarity is not None and compare(newer, older, 1.0) is None:
+            continue  # however alike they are
         relation = compare(newer, older, similarity(newer, older) if similarity is not None else None)
         if relation is None or relation.kind is not RelationKind.CONTRADICTS:
             continue

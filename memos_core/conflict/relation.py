@@ -7,6 +7,8 @@ from enum import StrEnum
 
 
 class RelationKind(StrEnum):
+    """What one text can have to do with another."""
+
     DUPLICATE = "duplicate"
     REFINES = "refines"
     CONTRADICTS = "contradicts"

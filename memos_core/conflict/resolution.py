@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from memos_core.conflict.relation import Relation
 from memos_core.cube import CubeId, MemCube
 from memos_core.errors import InvalidInput
 
@@ -22,6 +23,33 @@ class Resolution(StrEnum):
     SUPERSEDED = "superseded"
     KEPT_BOTH = "kept both"
     DISMISSED = "dismissed"
+
+
+class OnConflict(StrEnum):
+    """What is made of a contradiction found while writing.
+
+    contest: an explicit update takes the older one's place, everything else is kept, contested, until somebody answers.
+    newest wins: the newer always takes the older one's place. ask: nothing does before somebody answers, updates included.
+    ignore: none is looked for.
+    """
+
+    CONTEST = "contest"
+    NEWEST_WINS = "newest wins"
+    ASK = "ask"
+    IGNORE = "ignore"
+
+
+LITTLE = 2
+"""A memory of at most so many claims gives way as a whole; of a longer one the rest still holds, so both are kept."""
+
+
+def decided(relation: Relation, claims: int, rule: OnConflict) -> Resolution:
+    """What is made of a contradiction. claims: how many the older memory makes."""
+    if rule is OnConflict.NEWEST_WINS:
+        return Resolution.SUPERSEDED
+    if rule is OnConflict.ASK or not relation.update:
+        return Resolution.OPEN
+    return Resolution.SUPERSEDED if claims <= LITTLE else Resolution.KEPT_BOTH
 
 
 KEEP = {"newer": Resolution.SUPERSEDED, "older": Resolution.DISMISSED, "both": Resolution.KEPT_BOTH}

@@ -341,6 +341,11 @@ class Index:
         )
         return self._candidates(positions, columns, wanted, dense, lexical)
 
+    def vectors(self, rows: Collection[int]) -> dict[int, np.ndarray]:
+        """float32 [d] of each of the rows that is here."""
+        with self.lock:
+            return {row: self._matrix()[self._position[row]].copy() for row in rows if row in self._position}
+
     def _places(self, wanted: frozenset[int], concepts: np.ndarray) -> np.ndarray:
         """How much of the name of each row's place the query says, 0 to 1."""
         out = np.zeros(len(concepts))

@@ -15,7 +15,8 @@ _WHEN = re.compile(
 )
 _OWN_PAST = re.compile(
     r"\b(?:did|have|had|was|were|am) (?:i|we|my|our)\b|\b(?:our|my) (?:conversations?|sessions?|discussions?|questions?|messages?|chats?)\b"
-    r"|(?<!should )(?<!could )(?<!can )(?<!do )(?<!would )\b(?:i|we)(?:'ve| have| had)? (?:mention|brought|said|told|ask|discuss|talk|cover|learn|use|work|handle|develop)",
+    r"|(?<!should )(?<!could )(?<!can )(?<!do )(?<!would )\b(?:i|we)(?:'ve| have| had)?"
+    r" (?:mention|brought|said|told|ask|discuss|talk|cover|learn|use|work|handle|develop)",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W_]+")

@@ -30,6 +30,8 @@ def _write_searchable(db: sqlite3.Connection, row: int, scopes: Sequence[int], s
         "INSERT OR REPLACE INTO vectors (row, seq, vector, terms, features) VALUES (?, ?, ?, ?, ?)",
         (row, seq, found.vector.tobytes(), found.terms.tobytes(), found.features.packed()),
     )
+    db.execute("DELETE FROM keys WHERE row = ?", (row,))
+    db.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", [(scopes[-1], key, row) for key in found.keys])
     db.execute(
         "INSERT OR REPLACE INTO lexical (rowid, terms) VALUES (?, ?)", (row, f"{found.words} {' '.join(f'_{scope}' for scope in scopes)}")
     )
@@ -260,7 +262,7 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
         db.execute(
             "INSERT INTO tombstones VALUES (?,?,?,?,?,?,?)", (cube, row, seq, scope, change.at.timestamp(), "/".join(change.actor), reason)
         )
-        for table, column in (("vectors", "row"), ("lexical", "rowid"), ("grants", "row"), ("cubes", "row")):
+        for table, column in (("vectors", "row"), ("lexical", "rowid"), ("grants", "row"), ("keys", "row"), ("cubes", "row")):
             db.execute(f"DELETE FROM {table} WHERE {column} = ?", (row,))
         for table, column in (
             ("usage", "id"),

@@ -101,6 +101,10 @@ CREATE INDEX merged_session ON merged (scope, session);
 -- Plaintext that an earlier version made searchable, to be read anew.
 CREATE INDEX vectors_bare ON vectors (row) WHERE features = x'';
 
+-- What each memory is filed under: keyed hashes of its words and claims.
+CREATE TABLE keys (scope INTEGER NOT NULL, key INTEGER NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (scope, key, row)) WITHOUT ROWID;
+CREATE INDEX keys_row ON keys (row);
+
 -- How much a scope and all below it may hold; NULL for no limit.
 CREATE TABLE budgets (scope INTEGER PRIMARY KEY, facts INTEGER, bytes INTEGER, strength REAL, erase_after REAL);
 """

@@ -152,6 +152,11 @@ class Snapshot:
         found = self.db.execute(f"{_HEAD} WHERE c.row IN (SELECT value FROM json_each(?))", (json.dumps(list(rows)),))
         return {row: compose(body, tuple(usage), now) for row, body, *usage in found}
 
+    def rows_under(self, scope: int, key: int, most: int) -> list[int]:
+        """Rows of a scope that are filed under a key, the newest, at most so many."""
+        rows = self.db.execute("SELECT row FROM keys WHERE scope = ? AND key = ? ORDER BY row DESC LIMIT ?", (scope, key, most))
+        return [row[0] for row in rows]
+
     def conversation(self, scope: Scope, session: str, now: datetime) -> list[MemCube]:
         """The verbatim messages of a session, in the order they were written; those that were merged into others among them."""
         query = f"{_HEAD} JOIN scopes s ON s.scope = c.scope WHERE s.key = ? AND c.session = ? AND c.role IS NOT NULL"

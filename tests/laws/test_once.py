@@ -188,7 +188,7 @@ def test_what_came_from_recall_is_not_remembered_again(facts: list[str], k: int)
         with memos._store.read() as view:
             ids = [row[0] for row in view.db.execute("SELECT id FROM cubes")]
             texts = Counter(cube.payload.text for cube in view.heads(ids, NOW).values() if isinstance(cube.payload, Plaintext))
-        new = [question, question, question, "Gladly.", question + " And more.", "As you said."]
+        new = [question, question, "Gladly.", question + " And more.", "As you said."]  # asked again in the same scope: kept with the first
         assert texts == Counter([cube.payload.text for cube in kept] + new)
 
 
