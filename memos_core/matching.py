@@ -15,7 +15,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from memos_core.changes import Add
+from memos_core.changes import Add, Searchable
 from memos_core.conflict import opposed, relate
 from memos_core.conflict.claims import Claim, Phase, claims
 from memos_core.conflict.relation import Relation, RelationKind
@@ -23,6 +23,7 @@ from memos_core.conflict.resolution import OnConflict, Related, decided
 from memos_core.cube import MemCube, Plaintext, State
 from memos_core.duplicate import Said, bag_key, repeats
 from memos_core.house import House
+from memos_core.intake import as_searchable
 from memos_core.lifespan import expired
 from memos_core.recall.features import prose
 from memos_core.store.snapshot import Snapshot
@@ -43,6 +44,11 @@ def stated(cube: MemCube) -> tuple[Claim, ...]:
     if not isinstance(cube.payload, Plaintext) or cube.identifiers.role == "assistant":
         return ()
     return claims(prose(cube.payload.text), cube.identifiers.speaker)[:MOST_CLAIMS]
+
+
+def filed(secret: bytes, cube: MemCube, vector: np.ndarray | None, said: Sequence[Claim]) -> Searchable | None:
+    """What the indexes hold of a plaintext cube that makes these claims; None when there is no vector."""
+    return as_searchable(cube, vector, keys_of(secret, cube, said))
 
 
 def keys_of(secret: bytes, cube: MemCube, said: Sequence[Claim]) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,18 +10,19 @@ import numpy as np
 
 from memos_core.access import may, rules
 from memos_core.changes import Searchable
-from memos_core.cube import Actor, MemCube, Plaintext, Scope
+from memos_core.cube import Actor, CubeId, MemCube, Plaintext, Scope
 from memos_core.hierarchy import in_context
 from memos_core.house import House
 from memos_core.index import ALWAYS
 from memos_core.intake import as_searchable
 from memos_core.lifespan import recallable
 from memos_core.past import Past, as_before, stood
-from memos_core.recall import Recall, Timeline, as_hits
+from memos_core.recall import Hit, Recall, Timeline, as_hits
 from memos_core.recall.features import prose
-from memos_core.recall.query import Question, name_hashes, points_back, question
+from memos_core.recall.pairs import changed, together
+from memos_core.recall.query import Question, name_hashes, points_back, question, stands
 from memos_core.recall.rank import Asked, rank
-from memos_core.store.records import changed_after
+from memos_core.store.records import changed_after, pairs_of
 from memos_core.store.snapshot import Authorised, Snapshot
 from memos_core.when import Window, names_a_time, window_of
 
@@ -73,11 +74,32 @@ def search(house: House, wanted: Wanted) -> Recall:
         preferred = (window.start.timestamp(), window.end.timestamp()) if window is not None and wanted.between is None else None
         people = tuple({voices[name] for name in asked.names or (voices if asked.points_back else ())})
         ranked = rank(found, Asked(people, asked.asks_when, asked.own_past, preferred, wanted.for_prompt), then.timestamp(), wanted.k)
-        cubes = view.heads_by_row([item.row for item in ranked], clock)
+        rows = [item.row for item in ranked]
+        cubes, near = view.heads_by_row(rows, clock), house.index.vectors(rows)
     allowed = {row: cube for row, cube in cubes.items() if may(cube, who, "read") and (past is not None or recallable(cube, clock))}
     if past is not None:
         allowed = {row: past.cubes.get(row, as_before(cube)) for row, cube in allowed.items()}
-    return Recall(query, as_hits(ranked, allowed, wanted.k), window)
+    hits = as_hits(ranked, allowed, wanted.k)
+    if past is None:
+        hits = _belonging(house, wanted, hits, {cubes[row].id: vector for row, vector in near.items() if row in cubes})
+    return Recall(query, hits, window)
+
+
+def _belonging(house: House, wanted: Wanted, hits: tuple[Hit, ...], vectors: Mapping[CubeId, np.ndarray]) -> tuple[Hit, ...]:
+    """The hits in an order that respects what takes the place of what, and with what contradicts them."""
+    with house.view() as view:
+        authorised = view.authorised(wanted.scope, wanted.actor)
+        pairs = pairs_of(view, authorised, [hit.cube.id for hit in hits], stands(wanted.query))
+        missing = {id for pair in pairs for id in (pair.older, pair.newer)} - {hit.cube.id for hit in hits}
+        others = view.heads(sorted(missing), wanted.clock)
+    shown = {id: cube for id, cube in others.items() if _may_show(cube, wanted)}
+    found = changed(hits, wanted.query, vectors)
+    return together(hits, [*([found] if found is not None else []), *pairs], shown, wanted.k)
+
+
+def _may_show(cube: MemCube, wanted: Wanted) -> bool:
+    inside = wanted.between is None or wanted.between.contains(cube.identifiers.occurred_at)
+    return inside and bool(may(cube, wanted.actor, "read")) and recallable(cube, wanted.clock)
 
 
 def _in_context(house: House, asked: Question, context: Sequence[str]) -> np.ndarray:

@@ -13,8 +13,8 @@ from memos_core.embed import CachedEmbedder
 from memos_core.errors import InvalidInput, NotFound
 from memos_core.hierarchy import given_place
 from memos_core.house import House
-from memos_core.intake import Template, as_searchable
-from memos_core.matching import Matcher, keys_of, stated
+from memos_core.intake import Template
+from memos_core.matching import Matcher, filed, stated
 from memos_core.parse import Noted
 from memos_core.recall.features import prose
 from memos_core.revise import as_version
@@ -35,7 +35,7 @@ def new_facts(
         for item, digest in zip(noted, digests, strict=True):
             cube = template.cube(item, said_at, clock)
             said = stated(cube) if digest in fresh else ()
-            found = as_searchable(cube, vectors.get(digest), keys_of(secret, cube, said)) if digest in fresh else None
+            found = filed(secret, cube, vectors.get(digest), said)
             adds.append(matcher.matched(Add(cube, template.actor, found, identity=digest), said))
     return _filed(house, template, adds) if fresh else adds
 
@@ -70,7 +70,7 @@ def revise(house: House, cube: MemCube, new: MemCube, who: Actor, action: str, d
     """Commit the next version of a cube, searchable and filed as it now is. Raises NotFound, VersionConflict or StoreError."""
     found = None
     if isinstance(new.payload, Plaintext) and new.payload != cube.payload:
-        found = as_searchable(new, house.embedder([prose(new.payload.text)])[0], keys_of(house.store.secret, new, stated(new)))
+        found = filed(house.store.secret, new, house.embedder([prose(new.payload.text)])[0], stated(new))
     path = new.identifiers.path
     place = given_place(scope_key(new.governance.scope), path) if path and path != cube.identifiers.path else None
     (outcome,) = house.store.commit([Revise(new, who, action, found, detail, place)])
@@ -95,6 +95,5 @@ def bring_up(store: SQLiteStore, embedder: CachedEmbedder) -> None:
         if not cubes:
             return
         texts = [prose(cube.payload.text) for cube in cubes if isinstance(cube.payload, Plaintext)]
-        vectors = zip(cubes, embedder(texts), strict=True)
-        found = [as_searchable(cube, vector, keys_of(store.secret, cube, stated(cube))) for cube, vector in vectors]
+        found = [filed(store.secret, cube, vector, stated(cube)) for cube, vector in zip(cubes, embedder(texts), strict=True)]
         store.commit([Describe(cube.id, each) for cube, each in zip(cubes, found, strict=True) if each is not None])

@@ -19,6 +19,8 @@ _OWN_PAST = re.compile(
     r" (?:mention|brought|said|told|ask|discuss|talk|cover|learn|use|work|handle|develop)",
     re.IGNORECASE,
 )
+_PRESENT = re.compile(r"\b(?:is|are|am|do|does|has|have|should|can|will|what's|where's|who's|when's)\b", re.IGNORECASE)
+_PAST = re.compile(r"\b(?:did|was|were|had|ago|used to|last|previous(?:ly)?|before|originally|at first)\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+")
 _POINTS_BACK = re.compile(
     r"^\W*(?:and|but|so|what about|how about|which one)\b|\b(?:it|its|that|this|those|these|they|them|their|he|him|his|she|her|hers|there|then|one)\b",
@@ -61,6 +63,11 @@ def question(text: str, known: Collection[int]) -> Question:
     if not terms:  # nothing but names
         bare, terms = text, words(text)
     return Question(text, bare, tuple(terms), tuple(found), bool(_WHEN.search(text)), bool(_OWN_PAST.search(text)), points_back(text))
+
+
+def stands(text: str) -> bool:
+    """Whether a question asks how things stand now: it is in the present, and speaks of nothing past."""
+    return _PRESENT.search(text) is not None and _PAST.search(text) is None
 
 
 def points_back(text: str) -> bool:

@@ -24,14 +24,14 @@ SEEDS = 512
 
 ANSWER, ANSWER_FADES, ANSWER_RUN = 0.4, 0.7, 3
 NEIGHBOUR, NEIGHBOUR_TERMS = 0.15, 12
-TOPIC, TOPIC_BEST = 0.3, 3
+TOPIC, TOPIC_BEST = 0.2, 3
 ONLY_ASKS = 0.6
 SPEAKER, OTHER_SPEAKER = 0.7, 0.3
 DOUBT = 2 / 3
 """What an assistant's reply, which may be made up, loses for a prompt."""
 SAYS_WHEN = 0.3
 IN_WINDOW = 2.0
-STANDING_WISH, OWN_PAST = 2.0, 0.5
+STANDING_WISH, OWN_PAST = 1.5, 0.5
 """What a standing wish gains when it applies; a question about what was said before asks for less of it."""
 SUPERSEDED = 0.5
 PLACE = 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -12,10 +12,12 @@ from memos_core.conflict.resolution import Conflict, Resolution
 from memos_core.cube import CubeId, MemCube, Scope, scope_of_key
 from memos_core.lifespan import halvings
 from memos_core.policy import Budget, Fading
+from memos_core.recall.pairs import Pair
 from memos_core.store.chains import commitment, load
 from memos_core.store.snapshot import Authorised, Snapshot, below
 
 _READABLE = "({0}.scope IN (SELECT value FROM json_each(?)) OR {0}.row IN (SELECT value FROM json_each(?)))"
+_READABLE_2_3 = "({0}.scope IN (SELECT value FROM json_each(?2)) OR {0}.row IN (SELECT value FROM json_each(?3)))"
 _RENEWED = "('update', 'restore', 'rollback')"
 """Changes after which a memory counts as new: somebody has just cared for it."""
 
@@ -38,6 +40,25 @@ def conflicts(view: Snapshot, authorised: Authorised, now: datetime) -> list[Con
         Conflict(heads[older], heads[newer], kind, confidence, Resolution(resolution), why, datetime.fromtimestamp(at, UTC))
         for older, newer, kind, confidence, resolution, why, at in rows
     ]
+
+
+def pairs_of(view: Snapshot, authorised: Authorised, ids: Sequence[CubeId], updates: bool) -> list[Pair]:
+    """What some cubes replace, are replaced by or contradict, as far as both may be read: in the order of the ids.
+
+    updates: also what updates a part of another that holds for the rest.
+    """
+    if not ids:
+        return []
+    mine = _arguments(authorised)
+    rows = view.db.execute(
+        "SELECT r.older, r.newer, r.kind, r.resolution, r.why FROM relations r JOIN cubes o ON o.id = r.older JOIN cubes n ON n.id = r.newer"
+        " WHERE (r.older IN (SELECT value FROM json_each(?1)) OR r.newer IN (SELECT value FROM json_each(?1)))"
+        f" AND (r.resolution IN ('open', 'superseded') OR (?4 AND r.kind = 'updates')) AND {_READABLE_2_3.format('o')} AND {_READABLE_2_3.format('n')}",
+        (json.dumps(list(ids)), *mine, updates),
+    ).fetchall()
+    place = {id: number for number, id in enumerate(ids)}
+    rows.sort(key=lambda row: (min(place.get(row[0], len(ids)), place.get(row[1], len(ids))), row[0], row[1]))
+    return [Pair(older, newer, resolution != "open", why) for older, newer, _, resolution, why in rows]
 
 
 def conflict(view: Snapshot, older: CubeId, newer: CubeId, now: datetime) -> Conflict | None:
