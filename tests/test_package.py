@@ -21,6 +21,8 @@ LAYERS: list[set[str]] = [
         revise turn when""".split()
     ),
     set("""blobs books forgetting governing heads house index matching parts reading scheduler store transform turns writing""".split()),
+    {"bound"},
+    {"lifecycle"},
     {"memos"},
     {"__init__"},
 ]
