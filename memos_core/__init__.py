@@ -35,6 +35,7 @@ from memos_core.errors import (
     VersionConflict,
 )
 from memos_core.memos import MemOS
+from memos_core.outline import outline
 from memos_core.plan import Plan
 from memos_core.policy import Budget, Move, Thresholds
 from memos_core.recall import Hit, Recall, Timeline
@@ -81,4 +82,5 @@ __all__ = [
     "Turn",
     "Usage",
     "VersionConflict",
+    "outline",
 ]

@@ -90,6 +90,41 @@ class Relate:
 
 
 @dataclass(frozen=True, slots=True)
+class Refile:
+    """File facts of one scope under other concepts. Not a version: nothing was said. places: (id, concept, task).
+
+    length: refused (VersionConflict) unless the scope's audit log is that long, where given.
+    """
+
+    scope: Scope
+    places: tuple[tuple[CubeId, int, int], ...]
+    actor: Actor
+    at: datetime
+    reason: str
+    length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """Give a task or concept of a scope another name, which is then the caller's."""
+
+    scope: Scope
+    number: int
+    label: str
+    actor: Actor
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Keep labels that were read from facts, unless the scope has changed meanwhile: (number, label, facts). A cache; not audited."""
+
+    scope: Scope
+    labels: tuple[tuple[int, str, int], ...]
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
 class SetBudget:
     """How much a scope may hold from now on; None for no limit."""
 
@@ -113,7 +148,7 @@ class Take:
     placed: tuple[tuple[CubeId, int], ...] = ()
 
 
-Change = Add | Revise | Erase | Take | Relate | SetBudget | Describe
+Change = Add | Revise | Erase | Take | Relate | SetBudget | Describe | Refile | Name | Label
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +158,22 @@ class Outcome:
     erased / scopes_touched: by an Erase, the ids that are gone and the scopes whose prompts may have held them.
     """
 
-    kind: Literal["added", "merged", "superseded", "revised", "erased", "taken", "known", "related", "unchanged", "budgeted", "described"]
+    kind: Literal[
+        "added",
+        "merged",
+        "superseded",
+        "revised",
+        "erased",
+        "taken",
+        "known",
+        "related",
+        "unchanged",
+        "budgeted",
+        "described",
+        "filed",
+        "named",
+        "labelled",
+    ]
     cubes: tuple[MemCube, ...] = ()
     erased: tuple[CubeId, ...] = ()
     prefix_keys: tuple[str, ...] = ()

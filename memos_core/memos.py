@@ -17,6 +17,7 @@ from memos_core.absent import absent, not_yet
 from memos_core.access import may, may_enter, require, rules
 from memos_core.books import Verification
 from memos_core.bound import ActorLike, ScopeLike
+from memos_core.browsing import Browsing
 from memos_core.conflict.resolution import OnConflict
 from memos_core.cube import (
     LOCAL_OWNER,
@@ -52,7 +53,7 @@ from memos_core.turns import begun
 from memos_core.writing import bring_up, new_facts, superseding
 
 
-class MemOS(Lifecycle):
+class MemOS(Lifecycle, Browsing):
     """A memory: one directory, many scopes. Open it with `MemOS.open`."""
 
     def __init__(self, house: House, thresholds: Thresholds) -> None:
@@ -320,6 +321,5 @@ class MemOS(Lifecycle):
             return books.sizes(self._store, view) | {"kv": self._house.engine.kv.stats() if self._house.reuses else {}}
 
     # ------------------------------------------------------------------ not here yet
-    tree = absent("tree", "the task-concept-fact hierarchy")
     export = absent("export", "export and import")
     import_ = classmethod(absent("import_", "export and import"))

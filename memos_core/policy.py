@@ -15,7 +15,7 @@ import numpy as np
 
 from memos_core.cube import CubeId, MemCube, State
 
-MoveKind = Literal["prefill", "drop", "expire", "archive", "erase"]
+MoveKind = Literal["prefill", "drop", "expire", "archive", "erase", "refile"]
 
 
 @dataclass(frozen=True, slots=True)

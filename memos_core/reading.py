@@ -23,7 +23,8 @@ from memos_core.recall.pairs import changed, together
 from memos_core.recall.query import Question, name_hashes, points_back, question, stands
 from memos_core.recall.rank import Asked, rank
 from memos_core.store.records import changed_after, pairs_of
-from memos_core.store.snapshot import Authorised, Snapshot
+from memos_core.store.shelves import Authorised
+from memos_core.store.snapshot import Snapshot
 from memos_core.when import Window, names_a_time, window_of
 
 FULL_TEXT_FROM = 20_000

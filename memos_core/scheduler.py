@@ -21,6 +21,7 @@ from memos_core.lifespan import check_transition
 from memos_core.plan import line
 from memos_core.policy import Budget, Candidate, Held, Move, Thresholds
 from memos_core.store import records
+from memos_core.tending import tend
 from memos_core.transform import activation_cube, kv_bytes, prefill
 
 MOST_ATTEMPTS = 5
@@ -40,9 +41,16 @@ class Scheduler:
         with self._lock:
             moves = self._expire(now) + self._keep_to_budgets(now) + self._drop(now) + self._move_heads(now)
             moves += self._drop(now)  # a new head may have put the directory over its byte budget
+            moves += self._tend(now)
             self._house.store.settle()
             self._house.store.collect_orphans(now)
             return moves
+
+    def _tend(self, now: datetime) -> list[Move]:
+        """Upkeep of the hierarchy: concepts split and merged, labels read anew, scope by scope where something has changed."""
+        with self._house.store.read() as view:
+            scopes = view.untended()
+        return [move for number, scope in scopes if (move := tend(self._house, number, scope, now)) is not None]
 
     def _expire(self, now: datetime) -> list[Move]:
         with self._house.store.read() as view:

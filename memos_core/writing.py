@@ -8,10 +8,10 @@ from datetime import datetime
 
 from memos_core.changes import Add, Describe, Revise
 from memos_core.conflict.resolution import Related, Resolution
-from memos_core.cube import Actor, CubeId, MemCube, Plaintext, scope_key
+from memos_core.cube import Actor, CubeId, MemCube, Plaintext, Scope, scope_key
 from memos_core.embed import CachedEmbedder
 from memos_core.errors import InvalidInput, NotFound
-from memos_core.hierarchy import given_place
+from memos_core.hierarchy import Place, given_place
 from memos_core.house import House
 from memos_core.intake import Template
 from memos_core.matching import Matcher, filed, stated
@@ -19,6 +19,7 @@ from memos_core.parse import Noted
 from memos_core.recall.features import prose
 from memos_core.revise import as_version
 from memos_core.store import SQLiteStore
+from memos_core.store.snapshot import Snapshot
 
 
 def new_facts(
@@ -44,7 +45,7 @@ def _filed(house: House, template: Template, adds: Sequence[Add]) -> list[Add]:
     """The adds with the place in the hierarchy that each new fact will have."""
     with house.index.lock, house.view() as view:
         draft = house.index.draft(view.scope_number(template.scope), () if template.session is None else (template.session,))
-    given = given_place(scope_key(template.scope), template.path) if template.path else None
+        given = place_of(view, template.scope, template.path)
     placed = []
     for add in adds:
         found = add.searchable
@@ -66,13 +67,25 @@ def superseding(house: House, adds: Sequence[Add], ids: Sequence[CubeId], who: A
     return [replace(add, relations=(*(each for each in add.relations if each.older not in ids), *found)) for add in adds]
 
 
-def revise(house: House, cube: MemCube, new: MemCube, who: Actor, action: str, detail: str = "") -> MemCube:
-    """Commit the next version of a cube, searchable and filed as it now is. Raises NotFound, VersionConflict or StoreError."""
+def place_of(view: Snapshot, scope: Scope, path: Sequence[str]) -> Place | None:
+    """The place that a path names: the one that goes by that name, else a new one. None without a path."""
+    if not path:
+        return None
+    place, number = given_place(scope_key(scope), path), view.scope_number(scope)
+    return place if number is None else view.named(number, place)
+
+
+def revise(house: House, cube: MemCube, new: MemCube, who: Actor, action: str, detail: str = "", *, refile: bool = False) -> MemCube:
+    """Commit the next version of a cube, searchable and filed as it now is. refile: by its path even when that is the same.
+    Raises NotFound, VersionConflict or StoreError."""
     found = None
     if isinstance(new.payload, Plaintext) and new.payload != cube.payload:
         found = filed(house.store.secret, new, house.embedder([prose(new.payload.text)])[0], stated(new))
     path = new.identifiers.path
-    place = given_place(scope_key(new.governance.scope), path) if path and path != cube.identifiers.path else None
+    place = None
+    if path and (refile or path != cube.identifiers.path):
+        with house.view() as view:
+            place = place_of(view, new.governance.scope, path)
     (outcome,) = house.store.commit([Revise(new, who, action, found, detail, place)])
     return outcome.cubes[0]
 

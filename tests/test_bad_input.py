@@ -101,7 +101,11 @@ REFUSED: dict[str, tuple[Callable[[MemOS], Any], str]] = {
     "promote to parameter": (lambda m: m.promote("nobody", to="parameter"), "parameter memory"),
     "naive as_of": (lambda m: m.recall("x", scope=ANA, as_of=NAIVE), "as_of .*has no time zone"),
     "relation": (lambda m: m.relation("a", ""), "text_b is empty"),
-    "tree": (lambda m: m.tree(ANA), "hierarchy"),
+    "tree": (lambda m: m.tree(""), "scope must be"),
+    "move nowhere": (lambda m: m.move("nobody", ""), "path must be"),
+    "move nobody": (lambda m: m.move("nobody", "a/b"), "no cube 'nobody'"),
+    "rename what is not there": (lambda m: m.rename(ANA, "no/such", "x"), "shows what there is"),
+    "merge what is not there": (lambda m: m.merge(ANA, "no/such", "x/y"), "shows what there is"),
     "export": (lambda m: m.export("file"), "export and import"),
     "import_": (lambda m: MemOS.import_("file", "into"), "export and import"),
 }

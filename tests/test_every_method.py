@@ -35,6 +35,9 @@ REFUSED: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "restore": lambda m, id, kv, who: m.restore(id, **who),
     "resolve": lambda m, id, kv, who: m.resolve((id, id[::-1]), keep="both", **who),
     "set_budget": lambda m, id, kv, who: m.set_budget(ANA, facts=10, **who),
+    "move": lambda m, id, kv, who: m.move(id, "care/allergies", **who),
+    "rename": lambda m, id, kv, who: m.rename(ANA, "a/b", "c", **who),
+    "merge": lambda m, id, kv, who: m.merge(ANA, "a/b", "c/d", **who),
     "promote": lambda m, id, kv, who: m.promote([id], to="activation", **who),
     "demote": lambda m, id, kv, who: m.demote(kv, **who),
     "tick": lambda m, id, kv, who: (m if not who else m.as_actor(who["actor"])).tick(NOW),
@@ -43,12 +46,13 @@ EMPTY: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "recall": lambda m, id, kv, who: m.recall(FACT, scope=ANA, **who).hits,
     "conversation": lambda m, id, kv, who: m.conversation(scope=ANA, session="s", **who),
     "conflicts": lambda m, id, kv, who: m.conflicts(scope=ANA, **who),
+    "tree": lambda m, id, kv, who: m.tree(ANA, **who),
     "timeline": lambda m, id, kv, who: m.timeline(scope=ANA, between=("2000-01-01T00:00Z", "2100-01-01T00:00Z"), **who),
     "audit": lambda m, id, kv, who: [*m.audit(ANA, **who), *m.audit(id=id, **who)],
 }
 OPEN = {"as_actor", "close", "open", "path", "relation"}  # touch no memory
 NUMBERS = {"stats", "verify"}  # of the directory as a whole; no content, no names of scopes
-ABSENT = {"export", "import_", "tree"}
+ABSENT = {"export", "import_"}
 
 
 class Keeper:

@@ -17,12 +17,14 @@ LAYERS: list[set[str]] = [
     {"errors"},
     {"cube"},
     set(
-        """absent access analyse changes conflict differences duplicate embed hierarchy intake lifespan parse past plan policy recall
+        """absent access analyse changes conflict differences duplicate embed gardening hierarchy intake labels lifespan outline parse past plan policy recall
         revise turn when""".split()
     ),
-    set("""blobs books forgetting governing heads house index matching parts reading scheduler store transform turns writing""".split()),
+    set(
+        """blobs books forgetting governing heads house index matching parts reading scheduler store tending transform turns writing""".split()
+    ),
     {"bound"},
-    {"lifecycle"},
+    {"browsing", "lifecycle"},
     {"memos"},
     {"__init__"},
 ]

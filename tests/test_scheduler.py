@@ -156,7 +156,7 @@ def test_kv_stays_within_its_bytes(tmp_path: Path) -> None:
         assert memos.tick(NOW) == [], "what does not fit is not made again"
         for session in range(9):
             ask(memos, "penicillin", f"more {session}")
-        assert [move.kind for move in memos.tick(NOW)] == ["prefill", "drop"]  # ana's is the hottest now
+        assert [move.kind for move in memos.tick(NOW) if move.kind != "refile"] == ["prefill", "drop"]  # ana's is the hottest now
         assert {cube.governance.scope[1] for cube in heads(memos)} == {"ana", "ben"} and memos.tick(NOW) == []
 
 

@@ -26,7 +26,8 @@ from memos_core.past import Past
 from memos_core.recall.features import unpack
 from memos_core.recall.lexical import bm25
 from memos_core.recall.rank import Candidates
-from memos_core.store.snapshot import Authorised, Event, Snapshot
+from memos_core.store.shelves import Authorised
+from memos_core.store.snapshot import Event, Snapshot
 from memos_core.when import Window
 
 ALWAYS = (-math.inf, math.inf)

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC
 
-from memos_core.changes import Add, Change, Describe, Erase, Outcome, Relate, Revise, Searchable, SetBudget, Take
+from memos_core.changes import Add, Change, Describe, Erase, Label, Name, Outcome, Refile, Relate, Revise, Searchable, SetBudget, Take
 from memos_core.conflict.resolution import Resolution
 from memos_core.cube import Activation, CubeId, MemCube, State, canonical, scope_key, scope_of_key
 from memos_core.errors import NotFound, VersionConflict
-from memos_core.hierarchy import Place
 from memos_core.lifespan import warmed
+from memos_core.store import filing
 from memos_core.store.chains import HEAD_COLUMNS, audit, commitment, head_columns, load, next_version, scope_ids, write_version
 from memos_core.store.disputes import follow, relate, settle_contested, untie
 
@@ -37,30 +37,6 @@ def _write_searchable(db: sqlite3.Connection, row: int, scopes: Sequence[int], s
     )
 
 
-def _file(db: sqlite3.Connection, row: int, scope: int, seq: int, place: Place) -> None:
-    """File a fact: its task and concept are made when missing, and left when nothing else is filed there."""
-    (before,) = db.execute("SELECT concept FROM cubes WHERE row = ?", (row,)).fetchone()
-    for concept, parent, label in ((place.task, 0, place.labels[0]), (place.concept, place.task, place.labels[1])):
-        db.execute(
-            "INSERT OR IGNORE INTO concepts (concept, scope, parent, given, label, seq) VALUES (?,?,?,?,?,?)",
-            (concept, scope, parent, place.given, label, seq),
-        )
-    db.execute("UPDATE cubes SET concept = ? WHERE row = ?", (place.concept, row))
-    if before not in (0, place.concept):
-        _tidy_concept(db, before)
-
-
-def _tidy_concept(db: sqlite3.Connection, concept: int) -> None:
-    """After a fact has left: a label that was read from the facts is read anew, and what is empty goes, given names included."""
-    found = db.execute("SELECT parent FROM concepts WHERE concept = ?", (concept,)).fetchone()
-    if not found:
-        return
-    db.execute("UPDATE concepts SET label = '', labelled = 0 WHERE concept IN (?, ?) AND given = 0", (concept, found[0]))
-    if not db.execute("SELECT 1 FROM cubes WHERE concept = ? LIMIT 1", (concept,)).fetchone():
-        db.execute("DELETE FROM concepts WHERE concept = ?", (concept,))
-        db.execute("DELETE FROM concepts WHERE concept = ? AND concept NOT IN (SELECT parent FROM concepts)", (found[0],))
-
-
 def apply(db: sqlite3.Connection, change: Change) -> Outcome:
     """Write one change; the caller owns the transaction. Raises NotFound, VersionConflict or sqlite3.Error."""
     match change:
@@ -81,6 +57,12 @@ def apply(db: sqlite3.Connection, change: Change) -> Outcome:
             return _set_budget(db, change)
         case Describe():
             return _describe(db, change)
+        case Refile():
+            return filing.refile(db, change)
+        case Name():
+            return filing.name(db, change)
+        case Label():
+            return filing.label(db, change)
 
 
 def _describe(db: sqlite3.Connection, change: Describe) -> Outcome:
@@ -131,7 +113,7 @@ def _add(db: sqlite3.Connection, change: Add) -> Outcome:
     if change.searchable is not None:
         _write_searchable(db, row, scopes, seq, change.searchable)
     if change.place is not None:
-        _file(db, row, scopes[-1], seq, change.place)
+        filing.file(db, row, scopes[-1], seq, change.place)
     for parent, version in change.parents:
         db.execute("INSERT INTO lineage VALUES (?, ?, ?, ?)", (cube.id, parent, change.relation, version))
     if isinstance(cube.payload, Activation):
@@ -188,7 +170,7 @@ def _revise(db: sqlite3.Connection, change: Revise) -> Outcome:
     if change.searchable is not None:
         _write_searchable(db, row, scopes, seq, change.searchable)
     if change.place is not None:
-        _file(db, row, scopes[-1], seq, change.place)
+        filing.file(db, row, scopes[-1], seq, change.place)
     db.execute("DELETE FROM grants WHERE row = ?", (row,))
     _write_grants(db, row, cube)
     if blob is not None and (not isinstance(cube.payload, Activation) or str(cube.state) == "archived"):
@@ -275,7 +257,7 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
         db.execute("UPDATE versions SET body = NULL WHERE id = ?", (cube,))
         survivors |= dict.fromkeys(untie(db, cube))
         if concept:
-            _tidy_concept(db, concept)
+            filing.tidy(db, concept)
         if blob is not None:
             _doom(db, blob)
         erased.append(cube)

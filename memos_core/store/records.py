@@ -14,7 +14,8 @@ from memos_core.lifespan import halvings
 from memos_core.policy import Budget, Fading
 from memos_core.recall.pairs import Pair
 from memos_core.store.chains import commitment, load
-from memos_core.store.snapshot import Authorised, Snapshot, below
+from memos_core.store.shelves import Authorised
+from memos_core.store.snapshot import Snapshot, below
 
 _READABLE = "({0}.scope IN (SELECT value FROM json_each(?)) OR {0}.row IN (SELECT value FROM json_each(?)))"
 _READABLE_2_3 = "({0}.scope IN (SELECT value FROM json_each(?2)) OR {0}.row IN (SELECT value FROM json_each(?3)))"

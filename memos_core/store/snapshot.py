@@ -14,6 +14,7 @@ from memos_core.cube import LOCAL_OWNER, Actor, CubeId, MemCube, Scope, State, U
 from memos_core.errors import StoreCorrupt
 from memos_core.lifespan import heat
 from memos_core.store import chains
+from memos_core.store.shelves import Authorised, Shelves
 
 MOST_WORDS = 200
 
@@ -39,14 +40,6 @@ class Event:
     concept: int
     task: int
     given: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Authorised:
-    """What an actor may read: whole scopes by number, and single rows that were granted."""
-
-    scopes: tuple[int, ...]
-    rows: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +94,7 @@ def compose(body: bytes, usage: tuple[int | None, int | None, float | None, floa
     return cube.model_copy(update={"usage": view})
 
 
-class Snapshot:
+class Snapshot(Shelves):
     """Reads inside one transaction. Not for keeping: it ends with the `with` that made it."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
