@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from memos_core.parse.phrases import SAMPLE, label
-from memos_core.recall.features import first_name
+from memos_core.recall.features import called, first_name
 
 FEW = 16
 """How many texts the label of each concept is read from where there are many concepts."""
@@ -33,7 +33,9 @@ def label_all(facts: Sequence[Told], known: Mapping[int, str]) -> dict[int, str]
 
     Read from these facts alone, so a label tells nobody what they may not read.
     """
-    names = {first_name(fact.speaker) for fact in facts if fact.speaker}
+    names = {first_name(fact.speaker) for fact in facts if fact.speaker} | called(
+        [fact.text for fact in facts[:: max(1, len(facts) // 512)]]
+    )
     groups: dict[int, list[str]] = defaultdict(list)
     for fact in facts:
         for number in {fact.concept, fact.task} - {0}:
@@ -45,7 +47,8 @@ def label_all(facts: Sequence[Told], known: Mapping[int, str]) -> dict[int, str]
     for number in sorted(groups, key=lambda number: (-len(groups[number]), number)):
         if number not in labels:
             texts = _spread(groups[number], size)
-            labels[number] = label(texts, elsewhere, names, set(labels.values())) or _beginning(texts[0])
+            found = label(texts, elsewhere, names, set(labels.values())) or _beginning(texts[0])
+            labels[number] = found[:1].upper() + found[1:]
     return labels
 
 

@@ -29,6 +29,8 @@ _VAGUE = frozenset(
     step steps place places life world love hope luck plan plans end start deal need needs want reason number man woman side area thought thoughts
     talk chat conversation message type sort set couple while change changes word words level issue issues problem problems code
     amount result results rest i'm congrats congratulations god gosh dude bro buddy yes no lately recently soon everyday hour hours minute minutes
+    difference differences ya blast process processes tip tips others individuals worries sign signs hug hugs table quality detail details
+    shot wonders tons bunch ton piece pieces deal folks buddies pal mate town spot spots stuffs vibe vibes haven treat gang minds mind
     awesome yup nope thats ill ive dont cant kinda gonna wanna gotta""".split()
 )
 LONGEST = 3

@@ -66,6 +66,11 @@ def first_name(name: str) -> str:
     return found[0] if found else ""
 
 
+def called(texts: Iterable[str]) -> set[str]:
+    """The names by which people address each other in these texts, folded."""
+    return {fold(group) for text in texts for match in _CALLED.finditer(text) for group in match.groups() if group}
+
+
 def features(text: str, role: str | None, speaker: str | None, *, about: tuple[float, float] | None, standing: bool) -> Features:
     """Read a message's features off its text. about: the time it speaks of, None for none. standing: a standing wish was found in it."""
     plain = prose(text)
