@@ -80,7 +80,7 @@ UNITS = frozenset(_UNITS)
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """kind: date, time, weekday, year, quantity or name. what: the unit or the thing counted, as a stem; empty where there is none."""
+    """kind: date, time, weekday, year, quantity, label ("Room 12") or name. what: the unit or the thing counted, as a stem; empty where there is none."""
 
     kind: str
     value: str
@@ -92,6 +92,16 @@ class Value:
     def slot(self) -> tuple[str, str]:
         """Two different values in one slot exclude each other when they are said of the same attribute."""
         return self.kind, self.what
+
+
+_LABELLED = re.compile(
+    r"\b(note|room|chapter|step|item|day|week|number|page|part|section|question|problem|task|sprint|version|volume|phase|level|unit|line|route|highway"
+    r"|gate|platform|flight|bus|train|season|episode|plan|test|case|option|exercise|lesson|apartment|flat|floor|building|table|seat|row|channel|figure"
+    r"|example|message|point|rule|ticket|order|invoice|issue|bug|post|round|game|match|module|lab|bed|locker|box|shelf|file|draft|stage|scene|act)"
+    r"(?: (?:no\.?|number))? ?#?$",
+    re.IGNORECASE,
+)
+"""What stands before a number that says which one, not how many: "Room 12", "step 3"."""
 
 
 def values(text: str) -> tuple[Value, ...]:
@@ -115,7 +125,9 @@ def values(text: str) -> tuple[Value, ...]:
     for match in _DAY.finditer(text):
         take("weekday", match.group(1).lower(), "", *match.span())
     for match in _NUMBER.finditer(text):
-        if amount := _amount(match):
+        if label := _LABELLED.search(text, 0, match.start()):
+            take("label", f"{label.group(1)} {match.group()}".lower(), "", label.start(), match.end())
+        elif amount := _amount(match):
             take("quantity", amount, _counted(text, match), *match.span())
     for match in _NAME.finditer(text):
         name = match.group().removesuffix("'s")
