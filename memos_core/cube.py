@@ -75,10 +75,11 @@ class Frozen(BaseModel):
 
 
 class Plaintext(Frozen):
-    """Text that a person can read; the source of every derived payload."""
+    """Text that a person can read; the source of every derived payload. record: what it was made of, where it states part of a graph."""
 
     kind: Literal["plaintext"] = "plaintext"
     text: str
+    record: str | None = None
 
 
 class Activation(Frozen):

@@ -52,7 +52,7 @@ class Template:
         return MemCube(
             id=new_id(),
             version=1,
-            payload=Plaintext(text=item.text),
+            payload=Plaintext(text=item.text, record=item.record),
             identifiers=Identifiers(
                 created_at=clock,
                 updated_at=clock,

@@ -36,24 +36,31 @@ from memos_core.errors import InvalidInput, NotAvailable
 from memos_core.heads import kept_heads
 from memos_core.house import House
 from memos_core.index import Index
-from memos_core.intake import Template, identity
+from memos_core.intake import Template
 from memos_core.lifecycle import Lifecycle
 from memos_core.lifespan import recallable
 from memos_core.parse import as_access, as_member, as_path, as_priority, as_session, as_ttl, notes
+from memos_core.parse.triples import template as check_template
 from memos_core.plan import Message, strip_blocks
 from memos_core.policy import Move, Thresholds
 from memos_core.reading import Wanted, search, timeline, understood
 from memos_core.recall import Recall, Timeline, as_window, for_prompt
 from memos_core.revise import as_ids
 from memos_core.scheduler import Scheduler
+from memos_core.sources import Sources
 from memos_core.store import SQLiteStore
 from memos_core.store.snapshot import AuditEntry
 from memos_core.turn import Remembered, Turn, visible
 from memos_core.turns import begun
-from memos_core.writing import bring_up, new_facts, superseding
+from memos_core.writing import bring_up, kept
 
 
-class MemOS(Lifecycle, Browsing):
+def generating(engine: Any) -> Callable[[str], str]:
+    """An engine as a callable from a prompt to text."""
+    return lambda prompt: str(engine.generate([{"role": "user", "content": prompt}], max_new_tokens=512).text)
+
+
+class MemOS(Lifecycle, Browsing, Sources):
     """A memory: one directory, many scopes. Open it with `MemOS.open`."""
 
     def __init__(self, house: House, thresholds: Thresholds) -> None:
@@ -67,17 +74,20 @@ class MemOS(Lifecycle, Browsing):
         *,
         embedder: Embedder | None = None,
         engine: Any = None,
-        model: Callable[[str], str] | None = None,
+        model: Any = None,
         on_conflict: OnConflict | str = OnConflict.CONTEST,
         thresholds: Thresholds | None = None,
     ) -> MemOS:
         """Open a directory, or make it. A context manager; `close()` otherwise.
 
         embedder: n texts to float32 [n, d]; without one, all-MiniLM-L6-v2 on this machine. engine: an HFEngine, for KV reuse.
-        model: any callable from a prompt to text, which judges what the rules find. on_conflict: what is made of contradictions.
+        model: any callable from a prompt to text, or an HFEngine: it judges what the rules find and reads facts out of messages.
+        on_conflict: what is made of contradictions.
         Raises StoreError when the directory cannot be used, or was written by a newer version or with another embedder.
         """
         rule = as_member(OnConflict, on_conflict, "on_conflict")
+        if not callable(model) and callable(getattr(model, "generate", None)):
+            model = generating(model)
         if model is not None and not callable(model):
             raise InvalidInput(f"model must be a callable from a prompt to text, got {type(model).__name__}")
         cached = CachedEmbedder(embedder if embedder is not None else local_embedder())
@@ -166,9 +176,10 @@ class MemOS(Lifecycle, Browsing):
             *as_validity(valid_from, valid_to),
         )  # fmt: skip
         noted = [replace(item, text=as_text(strip_blocks(item.text))) for item in notes(what)]
-        digests = [identity(self._store.secret, template, item, said_at) for item in noted]
-        adds = superseding(self._house, new_facts(self._house, template, noted, digests, said_at, clock), as_ids(supersedes), who, clock)
-        return [Remembered.of(outcome) for outcome in self._store.commit(adds)] if adds else []
+        if template.semantic_type is SemanticType.TEMPLATE:
+            for item in noted:
+                check_template(item.text)
+        return kept(self._house, template, noted, said_at, clock, as_ids(supersedes))
 
     # ------------------------------------------------------------------ recall
     def recall(

@@ -17,18 +17,22 @@ from memos_core.index import ALWAYS
 from memos_core.intake import as_searchable
 from memos_core.lifespan import recallable
 from memos_core.past import Past, as_before, stood
-from memos_core.recall import Hit, Recall, Timeline, as_hits
+from memos_core.recall import Hit, Recall, Timeline, as_hits, one_of_each
 from memos_core.recall.features import prose
 from memos_core.recall.pairs import changed, together
 from memos_core.recall.query import Question, name_hashes, points_back, question, stands
 from memos_core.recall.rank import Asked, rank
-from memos_core.store.records import changed_after, pairs_of
+from memos_core.store.records import changed_after, extracted, pairs_of
 from memos_core.store.shelves import Authorised
 from memos_core.store.snapshot import Snapshot
 from memos_core.when import Window, names_a_time, window_of
 
 FULL_TEXT_FROM = 20_000
 """From this many memories on, the store's full-text index narrows the lexical scan. It changes the time, not the result."""
+
+
+MOST_FACTS = 3
+"""With a model that extracts facts, so many times as many rows are ranked, since a message and its facts share one hit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +78,20 @@ def search(house: House, wanted: Wanted) -> Recall:
         found = house.index.search(vector, asked.terms, authorised, dead, lexical, past, bounds)
         preferred = (window.start.timestamp(), window.end.timestamp()) if window is not None and wanted.between is None else None
         people = tuple({voices[name] for name in asked.names or (voices if asked.points_back else ())})
-        ranked = rank(found, Asked(people, asked.asks_when, asked.own_past, preferred, wanted.for_prompt), then.timestamp(), wanted.k)
+        ranked = rank(
+            found,
+            Asked(people, asked.asks_when, asked.own_past, preferred, wanted.for_prompt),
+            then.timestamp(),
+            wanted.k if house.model is None else MOST_FACTS * wanted.k,
+        )
         rows = [item.row for item in ranked]
         cubes, near = view.heads_by_row(rows, clock), house.index.vectors(rows)
     allowed = {row: cube for row, cube in cubes.items() if may(cube, who, "read") and (past is not None or recallable(cube, clock))}
     if past is not None:
         allowed = {row: past.cubes.get(row, as_before(cube)) for row, cube in allowed.items()}
-    hits = as_hits(ranked, allowed, wanted.k)
+    hits = as_hits(ranked, allowed, len(ranked))
+    with house.store.read() as view:
+        hits = one_of_each(hits, extracted(view, [hit.cube.id for hit in hits]), wanted.k)
     if past is None:
         hits = _belonging(house, wanted, hits, {cubes[row].id: vector for row, vector in near.items() if row in cubes})
     return Recall(query, hits, window)

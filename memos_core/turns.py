@@ -9,6 +9,7 @@ from memos_core.access import may, rules
 from memos_core.changes import Take
 from memos_core.cube import Actor, Scope, as_time
 from memos_core.errors import InvalidInput
+from memos_core.gleaning import gleaned
 from memos_core.heads import kept_heads, ready_head
 from memos_core.house import House
 from memos_core.intake import Template, identity
@@ -57,7 +58,8 @@ def _take(house: House, turn: Turn, seen: Visible, reply: str, actor: Actor, clo
     noted = notes([message for message in said if message["content"].strip()])
     digests = [identity(house.store.secret, template, item, None, turn.key) for item in noted]
     adds = new_facts(house, template, noted, digests, None, clock)
+    adds += gleaned(house, adds, clock)
     used = tuple((item.id, item.form) for item in (*turn.plan.inject, *turn.plan.reuse) if item.recalled)
     take = Take(turn.scope, turn.session, turn.key, clock, seen.system, tuple(adds), used, turn.plan.placed)
     (outcome,) = house.store.commit([take])
-    return [Remembered.of(each) for each in outcome.each]
+    return [Remembered.of(each) for each in outcome.each[: len(noted)]]

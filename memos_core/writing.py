@@ -7,19 +7,21 @@ from dataclasses import replace
 from datetime import datetime
 
 from memos_core.changes import Add, Describe, Revise
-from memos_core.conflict.resolution import Related, Resolution
+from memos_core.conflict.resolution import OnConflict, Related, Resolution
 from memos_core.cube import Actor, CubeId, MemCube, Plaintext, Scope, scope_key
 from memos_core.embed import CachedEmbedder
 from memos_core.errors import InvalidInput, NotFound
+from memos_core.gleaning import gleaned
 from memos_core.hierarchy import Place, given_place
 from memos_core.house import House
-from memos_core.intake import Template
+from memos_core.intake import Template, identity
 from memos_core.matching import Matcher, filed, stated
 from memos_core.parse import Noted
 from memos_core.recall.features import prose
 from memos_core.revise import as_version
 from memos_core.store import SQLiteStore
 from memos_core.store.snapshot import Snapshot
+from memos_core.turn import Remembered
 
 
 def new_facts(
@@ -30,12 +32,12 @@ def new_facts(
         known = view.known(digests)
     fresh = {digest: prose(item.text) for item, digest in zip(noted, digests, strict=True) if digest not in known}
     vectors = dict(zip(fresh, house.embedder(list(fresh.values())), strict=True)) if fresh else {}
-    adds, secret = [], house.store.secret
+    adds, secret, looking = [], house.store.secret, house.on_conflict is not OnConflict.IGNORE
     with house.view() as view:
         matcher = Matcher(house, view, view.scope_number(template.scope), clock)
         for item, digest in zip(noted, digests, strict=True):
             cube = template.cube(item, said_at, clock)
-            said = stated(cube) if digest in fresh else ()
+            said = stated(cube) if digest in fresh and looking else ()
             found = filed(secret, cube, vectors.get(digest), said)
             adds.append(matcher.matched(Add(cube, template.actor, found, identity=digest), said))
     return _filed(house, template, adds) if fresh else adds
@@ -65,6 +67,16 @@ def superseding(house: House, adds: Sequence[Add], ids: Sequence[CubeId], who: A
             raise InvalidInput(f"cube {id} holds no text; only plaintext can be superseded")
     found = [Related(id, add.cube.id, "supersedes", resolution=Resolution.SUPERSEDED) for add in adds for id in ids]
     return [replace(add, relations=(*(each for each in add.relations if each.older not in ids), *found)) for add in adds]
+
+
+def kept(
+    house: House, template: Template, noted: Sequence[Noted], said_at: datetime | None, clock: datetime, supersedes: Sequence[CubeId] = ()
+) -> list[Remembered]:
+    """Commit messages, all or none; one Remembered for each, in order."""
+    digests = [identity(house.store.secret, template, item, said_at) for item in noted]
+    adds = superseding(house, new_facts(house, template, noted, digests, said_at, clock), supersedes, template.actor, clock)
+    adds += gleaned(house, adds, clock)
+    return [Remembered.of(outcome) for outcome in house.store.commit(adds)[: len(noted)]] if adds else []
 
 
 def place_of(view: Snapshot, scope: Scope, path: Sequence[str]) -> Place | None:

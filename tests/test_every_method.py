@@ -35,6 +35,8 @@ REFUSED: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "restore": lambda m, id, kv, who: m.restore(id, **who),
     "resolve": lambda m, id, kv, who: m.resolve((id, id[::-1]), keep="both", **who),
     "set_budget": lambda m, id, kv, who: m.set_budget(ANA, facts=10, **who),
+    "remember_document": lambda m, id, kv, who: m.remember_document("x", name="d", scope=ANA, **who),
+    "remember_graph": lambda m, id, kv, who: m.remember_graph([("a", "knows", "b")], scope=ANA, **who),
     "move": lambda m, id, kv, who: m.move(id, "care/allergies", **who),
     "rename": lambda m, id, kv, who: m.rename(ANA, "a/b", "c", **who),
     "merge": lambda m, id, kv, who: m.merge(ANA, "a/b", "c/d", **who),
@@ -47,6 +49,7 @@ EMPTY: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "conversation": lambda m, id, kv, who: m.conversation(scope=ANA, session="s", **who),
     "conflicts": lambda m, id, kv, who: m.conflicts(scope=ANA, **who),
     "tree": lambda m, id, kv, who: m.tree(ANA, **who),
+    "graph": lambda m, id, kv, who: m.graph(ANA, **who),
     "timeline": lambda m, id, kv, who: m.timeline(scope=ANA, between=("2000-01-01T00:00Z", "2100-01-01T00:00Z"), **who),
     "audit": lambda m, id, kv, who: [*m.audit(ANA, **who), *m.audit(id=id, **who)],
 }
@@ -68,6 +71,7 @@ def house(memos: MemOS) -> tuple[MemOS, str, str]:
     done, other = memos.remember([FACT, "Ana tolerates penicillin."], scope=ANA)
     memos._store.commit([Relate(Related(done.id, other.id), LOCAL_OWNER, NOW)])
     memos.begin(TALK, scope=ANA, session="s").commit("No.")
+    memos.remember_graph([("Ana", "knows", "Ben")], scope=ANA)
     blob = memos._store.blobs.put(b"keys and values")
     payload = Activation(form=ActivationForm.KV, blob=blob, prefix_key="p", tokens=1, bytes=15, model="m")
     cube = activation_cube(payload, ANA, NOW)

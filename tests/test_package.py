@@ -21,10 +21,10 @@ LAYERS: list[set[str]] = [
         revise turn when""".split()
     ),
     set(
-        """blobs books forgetting governing heads house index matching parts reading scheduler store tending transform turns writing""".split()
+        """blobs books forgetting gleaning governing heads house index matching parts reading scheduler store tending transform turns writing""".split()
     ),
     {"bound"},
-    {"browsing", "lifecycle"},
+    {"browsing", "lifecycle", "sources"},
     {"memos"},
     {"__init__"},
 ]

@@ -128,7 +128,9 @@ def _slots(claim: Claim) -> dict[tuple[str, str], str]:
     found: dict[tuple[str, str], set[str]] = {}
     for value in claim.values:
         before = claim.text[: value.start].rstrip(" $€£").lower()
-        if value.kind not in ("name", "label") and not before.endswith((" from", " by", " under", " over", " than", " least", " most", " up to")):
+        if value.kind not in ("name", "label") and not before.endswith(
+            (" from", " by", " under", " over", " than", " least", " most", " up to")
+        ):
             found.setdefault(value.slot, set()).add(value.value)
     return {slot: next(iter(several)) for slot, several in found.items() if len(several) == 1}
 

@@ -20,13 +20,14 @@ LONGEST_TTL = timedelta(days=366_000)
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """One message to remember. at: when it was said; None when the caller did not say."""
+    """One message to remember. at: when it was said; None when the caller did not say. record: of a graph's statement."""
 
     text: str
     role: str | None
     speaker: str | None
     at: datetime | None
     source: str | None
+    record: str | None = None
 
 
 def notes(what: str | Message | Sequence[str | Message]) -> list[Noted]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import overload
 
-from memos_core.cube import MemCube, Plaintext, as_time
+from memos_core.cube import CubeId, MemCube, Plaintext, as_time
 from memos_core.errors import InvalidInput
 from memos_core.plan import line
 from memos_core.recall.rank import Ranked, Reason
@@ -80,6 +80,18 @@ def as_hits(ranked: Sequence[Ranked], cubes: Mapping[int, MemCube], k: int) -> t
     hits = [Hit(cubes[item.row], item.score, item.reasons) for item in ranked if item.row in cubes]
     hits.sort(key=lambda hit: (-hit.score, hit.cube.id))
     return tuple(hit for hit in hits[:k] if isinstance(hit.cube.payload, Plaintext))
+
+
+def one_of_each(hits: Sequence[Hit], message_of: Mapping[CubeId, CubeId], k: int) -> tuple[Hit, ...]:
+    """At most k hits, where a message and the facts that were read out of it share one: the best placed of them."""
+    seen: set[CubeId] = set()
+    kept = []
+    for hit in hits:
+        message = message_of.get(hit.cube.id, hit.cube.id)
+        if message not in seen:
+            seen.add(message)
+            kept.append(hit)
+    return tuple(kept[:k])
 
 
 def for_prompt(hits: Sequence[Hit], k: int) -> tuple[Hit, ...]:

@@ -62,6 +62,15 @@ def pairs_of(view: Snapshot, authorised: Authorised, ids: Sequence[CubeId], upda
     return [Pair(older, newer, resolution != "open", why) for older, newer, _, resolution, why in rows]
 
 
+def extracted(view: Snapshot, ids: Sequence[CubeId]) -> dict[CubeId, CubeId]:
+    """Facts among some cubes that a model read out of a message: fact to message."""
+    rows = view.db.execute(
+        "SELECT child, parent FROM lineage WHERE relation = 'extracted from' AND child IN (SELECT value FROM json_each(?)) ORDER BY child, parent DESC",
+        (json.dumps(list(ids)),),
+    )
+    return dict(rows.fetchall())
+
+
 def conflict(view: Snapshot, older: CubeId, newer: CubeId, now: datetime) -> Conflict | None:
     """What one pair has to do with each other."""
     row = view.db.execute(

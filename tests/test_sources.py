@@ -1,0 +1,131 @@
+"""Documents, graphs, templates, and facts that a model reads out of messages."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import networkx as nx
+import pytest
+from conftest import NOW, bag_of_words
+
+from memos_core import InvalidInput, MemOS, Origin, SemanticType, outline
+
+ANA = ("clinic", "ana")
+GUIDE = """# Cello care
+
+## Strings
+Wipe the strings after playing. Old strings sound dull.
+
+## Bow
+Loosen the bow before it is put away. Never touch the hair.
+"""
+
+
+def test_a_document_in_passages_that_cite_it(memos: MemOS) -> None:
+    done = memos.remember_document(GUIDE, name="guide.md", kind="markdown", scope=ANA, size=90, path="music/cello")
+    assert [each.outcome for each in done] == ["added"] * len(done) and len(done) >= 2
+    for each in done:
+        (cited,) = each.cube.identifiers.sources
+        start, end = map(int, cited.removeprefix("guide.md#char=").split(","))
+        assert GUIDE[start:end] == each.cube.payload.text and each.cube.identifiers.origin is Origin.EXTERNAL_RETRIEVAL
+    assert "Loosen the bow" in memos.recall("What of the bow?", scope=ANA).hits[0].text
+    assert "cello" in outline(memos.tree(ANA)).lower()
+
+
+def test_a_document_again_and_changed(memos: MemOS) -> None:
+    first = memos.remember_document(GUIDE, name="guide.md", kind="markdown", scope=ANA, size=90)
+    log = memos.audit()
+    again = memos.remember_document(GUIDE, name="guide.md", kind="markdown", scope=ANA, size=90)
+    assert [each.id for each in again] == [each.id for each in first] and memos.audit() == log
+    memos.remember_document("Another text.", name="other", scope=ANA)
+    changed = GUIDE.replace("Loosen the bow before it is put away.", "Rosin the bow once a week.")
+    memos.remember_document(changed, name="guide.md", kind="markdown", scope=ANA, size=90)
+    texts = [hit.text for hit in memos.recall("bow strings text", scope=ANA, k=50).hits]
+    assert any("Rosin" in text for text in texts) and not any("Loosen" in text for text in texts) and "Another text." in texts
+    states = {str(memos.get(each.id).state) for each in first}
+    assert states == {"active", "archived"} and memos.verify().ok
+
+
+def test_a_graph_there_and_back(memos: MemOS) -> None:
+    given = nx.MultiDiGraph()
+    given.add_edge("Ana", "Lisbon", key="livesIn", predicate="livesIn", since=2019)
+    given.add_node("Ben", age=7)
+    memos.remember_graph(given, scope=ANA, path="people/family")
+    assert "Lisbon" in memos.recall("Where does Ana live?", scope=ANA).hits[0].text
+    back = memos.graph(ANA)
+    assert set(back) == set(given) and list(back.edges(data=True)) == list(given.edges(data=True)) and back.nodes["Ben"] == {"age": 7}
+    log = memos.audit()
+    memos.remember_graph(given, scope=ANA, path="people/family")
+    assert memos.audit() == log
+    memos.forget([hit.cube.id for hit in memos.recall("Ana Lisbon", scope=ANA, k=1).hits])
+    assert list(memos.graph(ANA).edges) == []
+
+
+def test_triples_and_bad_graphs(memos: MemOS) -> None:
+    memos.remember_graph([("Ana", "knows", "Ben"), ("Ben", "worksFor", "Acme")], scope=ANA)
+    assert {(a, b) for a, b in memos.graph(ANA).edges()} == {("Ana", "Ben"), ("Ben", "Acme")}
+    with pytest.raises(InvalidInput):
+        memos.remember_graph([("Ana", "knows")], scope=ANA)
+
+
+def test_a_template_is_checked(memos: MemOS) -> None:
+    (done,) = memos.remember("Dear {customer}, thank you.", scope=ANA, semantic_type="template")
+    assert done.cube.identifiers.semantic_type is SemanticType.TEMPLATE
+    with pytest.raises(InvalidInput, match="braces"):
+        memos.remember("Dear {customer, thank you.", scope=ANA, semantic_type="template")
+
+
+# ---------------------------------------------------------------------- facts by a model
+class Reader:
+    """A model that answers extraction with what it is told to, and judges everything as unrelated."""
+
+    def __init__(self, *facts: dict[str, object]) -> None:
+        self.facts, self.calls = facts, 0
+
+    def __call__(self, prompt: str) -> str:
+        self.calls += 1
+        return json.dumps(list(self.facts)) if "Message" in prompt or "[" in prompt else "{}"
+
+
+def opened(folder: Path, model: object) -> MemOS:
+    return MemOS.open(folder / "m", embedder=bag_of_words, model=model)
+
+
+def test_facts_are_kept_beside_the_message_and_share_its_hit(tmp_path: Path) -> None:
+    said = [
+        {"role": "user", "name": "Ana", "content": "Well, you know, my sister Clara just bought a cello!", "id": "m1", "timestamp": NOW}
+    ]
+    fact = {"text": "Ana's sister Clara owns a cello.", "sources": ["1"], "type": "fact", "path": "family/Clara"}
+    with opened(tmp_path, lambda prompt: json.dumps({"facts": [fact]})) as memos:
+        (done,) = memos.remember(said, scope=ANA, session="s")
+        assert done.cube.payload.text == said[0]["content"]
+        cubes = [memos.get(node) for node in memos.lineage(done.id)]
+        (found,) = [cube for cube in cubes if cube.identifiers.origin is Origin.INFERENCE_EXTRACTION]
+        assert found.payload.text == fact["text"] and found.identifiers.sources == ("m1",) and found.identifiers.speaker == "Ana"
+        assert found.identifiers.occurred_at == NOW and len(memos.conversation(scope=ANA, session="s")) == 1
+        assert len(memos.recall("Clara cello", scope=ANA).hits) == 1
+        log = memos.audit()
+        memos.remember(said, scope=ANA, session="s")
+        assert memos.audit() == log
+        memos.forget(done.id)
+        assert memos.recall("Clara cello", scope=ANA).hits == ()
+
+
+@pytest.mark.parametrize("answer", ["I cannot.", "[", '{"facts": [{"text": ""}]}', '{"facts": 3}'])
+def test_an_answer_that_is_no_use_is_logged_and_loses_nothing(tmp_path: Path, answer: str, caplog: pytest.LogCaptureFixture) -> None:
+    with opened(tmp_path, lambda prompt: answer) as memos, caplog.at_level(logging.WARNING, "memos_core"):
+        memos.remember("My sister Clara bought a cello.", scope=ANA)
+        assert [hit.text for hit in memos.recall("cello", scope=ANA).hits] == ["My sister Clara bought a cello."]
+    assert "could not be used" in caplog.text
+
+
+def test_a_model_that_fails_loses_nothing(tmp_path: Path) -> None:
+    def down(prompt: str) -> str:
+        raise ConnectionError("no network")
+
+    with opened(tmp_path, down) as memos:
+        turn = memos.begin([{"role": "user", "content": "My sister Clara bought a cello."}], scope=ANA)
+        assert len(turn.commit("How nice.")) == 2
+        assert memos.stats()["counts"]["plaintext"] == 2
