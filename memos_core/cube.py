@@ -74,12 +74,25 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class ImagePart(Frozen):
+    """An image of a message. blob: sha256 of its bytes, its name among the blobs. bytes: how many. caption: what makes it findable."""
+
+    blob: str
+    mime_type: str
+    bytes: int
+    caption: str | None = None
+
+
 class Plaintext(Frozen):
-    """Text that a person can read; the source of every derived payload. record: what it was made of, where it states part of a graph."""
+    """Text that a person can read; the source of every derived payload. record: what it was made of, where it states part of a graph.
+
+    parts: images; each stands in the text as [image: caption].
+    """
 
     kind: Literal["plaintext"] = "plaintext"
     text: str
     record: str | None = None
+    parts: tuple[ImagePart, ...] = ()
 
 
 class Activation(Frozen):

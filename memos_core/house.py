@@ -21,7 +21,10 @@ from memos_core.store.snapshot import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """An open directory. engine: an HFEngine, or None. model: prompt to text, or None."""
+    """An open directory. engine: an HFEngine, or None. model: prompt to text, or None.
+
+    captioner: an image's bytes and type to a caption, or None.
+    """
 
     store: SQLiteStore
     embedder: CachedEmbedder
@@ -29,6 +32,7 @@ class House:
     engine: Any
     on_conflict: OnConflict = OnConflict.CONTEST
     model: Callable[[str], str] | None = None
+    captioner: Callable[[bytes, str], str] | None = None
 
     @contextmanager
     def view(self) -> Iterator[Snapshot]:

@@ -52,7 +52,7 @@ class Template:
         return MemCube(
             id=new_id(),
             version=1,
-            payload=Plaintext(text=item.text, record=item.record),
+            payload=Plaintext(text=item.text, record=item.record, parts=item.parts),
             identifiers=Identifiers(
                 created_at=clock,
                 updated_at=clock,
@@ -86,6 +86,7 @@ def identity(secret: bytes, template: Template, item: Noted, said_at: datetime |
         what = ["turn", turn, item.role or ""]
     else:
         what = ["said", item.role or "", item.speaker or "", at.isoformat() if at else "", *template.path, item.text]
+    what = [*what, *(part.blob for part in item.parts)]
     return hmac.digest(secret, dumps([*template.scope, "", template.session or "", *what]).encode(), "sha256")
 
 

@@ -106,7 +106,10 @@ class Matcher:
     def _repeats(self, entry: _Entry, other: _Entry) -> bool:
         """Whether one says what the other said, and both are kept on the same terms."""
         one, two = entry.cube, other.cube
-        terms = [(cube.governance.access, cube.governance.expires_at is None, cube.identifiers.semantic_type) for cube in (one, two)]
+        terms = [
+            (cube.governance.access, cube.governance.expires_at is None, cube.identifiers.semantic_type, getattr(cube.payload, "parts", ()))
+            for cube in (one, two)
+        ]
         placed = not one.identifiers.path or one.identifiers.path == two.identifiers.path
         if terms[0] != terms[1] or not placed or one.governance.priority > two.governance.priority:
             return False

@@ -39,8 +39,9 @@ from memos_core.index import Index
 from memos_core.intake import Template
 from memos_core.lifecycle import Lifecycle
 from memos_core.lifespan import recallable
-from memos_core.parse import as_access, as_member, as_path, as_priority, as_session, as_ttl, notes
+from memos_core.parse import as_access, as_member, as_path, as_priority, as_session, as_ttl
 from memos_core.parse.triples import template as check_template
+from memos_core.pictures import noted_with_images
 from memos_core.plan import Message, strip_blocks
 from memos_core.policy import Move, Thresholds
 from memos_core.reading import Wanted, search, timeline, understood
@@ -75,6 +76,7 @@ class MemOS(Lifecycle, Browsing, Sources):
         embedder: Embedder | None = None,
         engine: Any = None,
         model: Any = None,
+        captioner: Callable[[bytes, str], str] | None = None,
         on_conflict: OnConflict | str = OnConflict.CONTEST,
         thresholds: Thresholds | None = None,
     ) -> MemOS:
@@ -83,6 +85,7 @@ class MemOS(Lifecycle, Browsing, Sources):
         embedder: n texts to float32 [n, d]; without one, all-MiniLM-L6-v2 on this machine. engine: an HFEngine, for KV reuse.
         model: any callable from a prompt to text, or an HFEngine: it judges what the rules find and reads facts out of messages.
         on_conflict: what is made of contradictions.
+        captioner: an image's bytes and mime type to a caption, for images that come without one.
         Raises StoreError when the directory cannot be used, or was written by a newer version or with another embedder.
         """
         rule = as_member(OnConflict, on_conflict, "on_conflict")
@@ -107,7 +110,7 @@ class MemOS(Lifecycle, Browsing, Sources):
         except BaseException:
             store.close()
             raise
-        return cls(House(store, cached, index, engine, rule, model), thresholds or Thresholds())
+        return cls(House(store, cached, index, engine, rule, model, captioner), thresholds or Thresholds())
 
     @property
     def path(self) -> Path:
@@ -160,6 +163,7 @@ class MemOS(Lifecycle, Browsing, Sources):
     ) -> list[Remembered]:
         """Keep text or messages, verbatim; one Remembered per message, in order. All of them durably, or none.
 
+        content: text, or content parts as LangChain, OpenAI and LlamaIndex shape them; `images` beside it: bytes, paths, data URLs.
         A message with an `id` is kept once per scope, session, id and text; one without, once per speaker, time and text.
         occurred_at: for messages without a `timestamp`. ttl: from occurred_at on, a timedelta or seconds. priority: 0 to 1.
         read, write: actors beyond the scope that may read or change it. valid_from, valid_to: when it was true, where known.
@@ -175,7 +179,7 @@ class MemOS(Lifecycle, Browsing, Sources):
             as_member(SemanticType, semantic_type, "semantic_type"), as_member(Origin, origin, "origin"),
             *as_validity(valid_from, valid_to),
         )  # fmt: skip
-        noted = [replace(item, text=as_text(strip_blocks(item.text))) for item in notes(what)]
+        noted = [replace(item, text=as_text(strip_blocks(item.text))) for item in noted_with_images(self._house, what)]
         if template.semantic_type is SemanticType.TEMPLATE:
             for item in noted:
                 check_template(item.text)

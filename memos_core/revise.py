@@ -34,7 +34,7 @@ def revised(
     if text is not None:
         if not isinstance(cube.payload, Plaintext):
             raise InvalidInput(f"cube {cube.id} holds no text; change the text it was derived from")
-        changed["payload"] = Plaintext(text=as_text(text))
+        changed["payload"] = Plaintext(text=as_text(text), parts=cube.payload.parts)
     if path is not None:
         identifiers = identifiers.model_copy(update={"path": as_path(path)})
     if valid_from is not None or valid_to is not None:

@@ -11,12 +11,13 @@ import networkx as nx
 from memos_core.access import may_enter, require
 from memos_core.bound import ActorLike, Bound, ScopeLike
 from memos_core.changes import Revise
-from memos_core.cube import MemCube, Origin, Plaintext, SemanticType, State, as_scope, as_text, as_time
+from memos_core.cube import CubeId, MemCube, Origin, Plaintext, SemanticType, State, as_scope, as_text, as_time
 from memos_core.intake import Template
 from memos_core.lifespan import recallable
 from memos_core.parse import Noted, as_access, as_member, as_path, as_priority
 from memos_core.parse.passages import PASSAGE_SIZE, Kind, passages, source
 from memos_core.parse.triples import graph, statements
+from memos_core.pictures import Shape, content_parts
 from memos_core.turn import Remembered
 from memos_core.writing import kept
 
@@ -84,6 +85,14 @@ class Sources(Bound):
         template = Template(place, who, None, as_path(path), origin=as_member(Origin, origin, "origin"), semantic_type=SemanticType.FACT)
         noted = [Noted(each.text, None, None, None, f"statement {each.id}", record=each.record) for each in statements(given)]
         return kept(self._house, template, noted, said_at, clock)
+
+    def content(self, id: CubeId, *, shape: Shape = "langchain", actor: ActorLike = None) -> list[dict[str, Any]]:
+        """A memory as content parts, its images among them, for a model that sees. shape: "langchain", "openai" or "llamaindex".
+
+        Raises InvalidInput, NotFound, AccessDenied or StoreCorrupt.
+        """
+        cube = self._permitted(id, "read", self._who(actor, None), as_time(None, "now"))
+        return content_parts(self._house, cube, shape)
 
     def graph(self, scope: ScopeLike, *, actor: ActorLike = None, now: datetime | None = None) -> nx.Graph[Any]:
         """The graph of what `remember_graph` kept, as far as the actor may read it. Raises InvalidInput or StoreError."""

@@ -37,6 +37,7 @@ REFUSED: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "set_budget": lambda m, id, kv, who: m.set_budget(ANA, facts=10, **who),
     "remember_document": lambda m, id, kv, who: m.remember_document("x", name="d", scope=ANA, **who),
     "remember_graph": lambda m, id, kv, who: m.remember_graph([("a", "knows", "b")], scope=ANA, **who),
+    "content": lambda m, id, kv, who: m.content(id, **who),
     "move": lambda m, id, kv, who: m.move(id, "care/allergies", **who),
     "rename": lambda m, id, kv, who: m.rename(ANA, "a/b", "c", **who),
     "merge": lambda m, id, kv, who: m.merge(ANA, "a/b", "c/d", **who),

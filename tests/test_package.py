@@ -21,7 +21,8 @@ LAYERS: list[set[str]] = [
         revise turn when""".split()
     ),
     set(
-        """blobs books forgetting gleaning governing heads house index matching parts reading scheduler store tending transform turns writing""".split()
+        """blobs books forgetting
+        gleaning governing heads house index matching parts pictures reading scheduler store tending transform turns writing""".split()
     ),
     {"bound"},
     {"browsing", "lifecycle", "sources"},

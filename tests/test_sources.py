@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 from pathlib import Path
@@ -75,6 +76,57 @@ def test_a_template_is_checked(memos: MemOS) -> None:
     assert done.cube.identifiers.semantic_type is SemanticType.TEMPLATE
     with pytest.raises(InvalidInput, match="braces"):
         memos.remember("Dear {customer, thank you.", scope=ANA, semantic_type="template")
+
+
+# ---------------------------------------------------------------------- images
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(64))
+GIF = b"GIF89a" + bytes(range(64))
+
+
+def pictured(text: str, **image: object) -> dict[str, object]:
+    return {"role": "user", "name": "Ana", "content": text, "images": [image], "timestamp": NOW}
+
+
+def test_an_image_is_found_by_its_caption_and_given_back(memos: MemOS) -> None:
+    (done,) = memos.remember([pictured("Look at this!", image=PNG, caption="a red bicycle in the snow")], scope=ANA)
+    (hit, *_) = memos.recall("bicycle", scope=ANA).hits
+    assert hit.cube.id == done.id and hit.cube.payload.parts[0].mime_type == "image/png"
+    text, image = memos.content(hit.cube.id, shape="openai")
+    assert "a red bicycle" in text["text"]
+    assert base64.b64decode(image["image_url"]["url"].partition(",")[2]) == PNG
+    url = f"data:image/gif;base64,{base64.b64encode(GIF).decode()}"
+    blocks = [{"type": "text", "text": "And a hat."}, {"type": "image_url", "image_url": {"url": url}}]
+    (other,) = memos.remember([{"role": "user", "content": blocks}], scope=ANA)
+    assert base64.b64decode(memos.content(other.id)[1]["base64"]) == GIF and memos.verify().ok
+
+
+def test_an_image_is_erased_with_the_last_memory_that_holds_it(memos: MemOS) -> None:
+    first, second = (
+        memos.remember([pictured(text, image=PNG)], scope=ANA)[0] for text in ("Here is my bicycle.", "The same picture, again.")
+    )
+    path = memos.path / "blobs" / first.cube.payload.parts[0].blob
+    memos.forget(first.id)
+    assert path.exists() and memos.content(second.id) and memos.verify().ok
+    memos.update(second.id, text="Another text.")
+    assert memos.get(second.id).payload.parts
+    memos.forget(second.id)
+    assert not path.exists() and memos.verify().ok
+
+
+def test_other_images_are_no_repetition(memos: MemOS) -> None:
+    text = "Here is a picture of my new red bicycle."
+    one, other = (memos.remember([pictured(text, image=image, caption="a bicycle")], scope=ANA)[0] for image in (PNG, PNG + b"more"))
+    assert one.id != other.id
+
+
+def test_a_captioner_is_asked_and_a_bad_image_writes_nothing(tmp_path: Path) -> None:
+    with MemOS.open(tmp_path / "m", embedder=bag_of_words, captioner=lambda data, kind: "a purple zebra") as memos:
+        memos.remember([pictured("Guess what!", image=PNG)], scope=ANA)
+        assert "zebra" in memos.recall("zebra", scope=ANA).hits[0].text
+        for image in (b"not an image", PNG + bytes(9 << 20)):
+            with pytest.raises(InvalidInput, match="message 1: "):
+                memos.remember(["fine", pictured("x", image=image)], scope=ANA)
+        assert memos.stats()["counts"]["plaintext"] == 1 and len(list((memos.path / "blobs").glob("[0-9a-f]*"))) == 1
 
 
 # ---------------------------------------------------------------------- facts by a model

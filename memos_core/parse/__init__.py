@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from memos_core.cube import Access, Actor, as_scope, as_text, as_time, dumps
+from memos_core.cube import Access, Actor, ImagePart, as_scope, as_text, as_time, dumps
 from memos_core.errors import InvalidInput
 from memos_core.plan import Message
 
@@ -20,7 +20,7 @@ LONGEST_TTL = timedelta(days=366_000)
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """One message to remember. at: when it was said; None when the caller did not say. record: of a graph's statement."""
+    """One message to remember. at: when it was said; None when the caller did not say. record: of a graph's statement. parts: its images."""
 
     text: str
     role: str | None
@@ -28,6 +28,7 @@ class Noted:
     at: datetime | None
     source: str | None
     record: str | None = None
+    parts: tuple[ImagePart, ...] = ()
 
 
 def notes(what: str | Message | Sequence[str | Message]) -> list[Noted]:

@@ -10,7 +10,7 @@ from datetime import UTC
 
 from memos_core.changes import Add, Change, Describe, Erase, Label, Name, Outcome, Refile, Relate, Revise, Searchable, SetBudget, Take
 from memos_core.conflict.resolution import Resolution
-from memos_core.cube import Activation, CubeId, MemCube, State, canonical, scope_key, scope_of_key
+from memos_core.cube import Activation, CubeId, MemCube, Plaintext, State, canonical, scope_key, scope_of_key
 from memos_core.errors import NotFound, VersionConflict
 from memos_core.lifespan import warmed
 from memos_core.store import filing
@@ -118,6 +118,10 @@ def _add(db: sqlite3.Connection, change: Add) -> Outcome:
         db.execute("INSERT INTO lineage VALUES (?, ?, ?, ?)", (cube.id, parent, change.relation, version))
     if isinstance(cube.payload, Activation):
         db.execute("DELETE FROM doomed WHERE blob = ?", (cube.payload.blob,))
+    elif isinstance(cube.payload, Plaintext):
+        for part in cube.payload.parts:
+            db.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", (row, part.blob))
+            db.execute("DELETE FROM doomed WHERE blob = ?", (part.blob,))
     _write_grants(db, row, cube)
     kept = [each for each in change.relations if relate(db, each, change.actor, cube.identifiers.updated_at)]
     if not kept:
@@ -198,7 +202,9 @@ def _set_budget(db: sqlite3.Connection, change: SetBudget) -> Outcome:
 
 def _doom(db: sqlite3.Connection, blob: str) -> None:
     """Mark a blob for removal unless a live cube still refers to it."""
-    held = db.execute("SELECT 1 FROM cubes WHERE blob = ? AND state <> 'archived'", (blob,)).fetchone()
+    held = db.execute(
+        "SELECT 1 FROM cubes WHERE blob = ?1 AND state <> 'archived' UNION ALL SELECT 1 FROM images WHERE blob = ?1", (blob,)
+    ).fetchone()
     if not held:
         db.execute("INSERT OR IGNORE INTO doomed VALUES (?)", (blob,))
 
@@ -258,8 +264,10 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
         survivors |= dict.fromkeys(untie(db, cube))
         if concept:
             filing.tidy(db, concept)
-        if blob is not None:
-            _doom(db, blob)
+        images = [name for (name,) in db.execute("SELECT blob FROM images WHERE row = ?", (row,)).fetchall()]
+        db.execute("DELETE FROM images WHERE row = ?", (row,))
+        for name in [*images, *([blob] if blob is not None else [])]:
+            _doom(db, name)
         erased.append(cube)
     settle_contested(db, tuple(survivors), change.actor, change.at)
     db.execute("INSERT OR REPLACE INTO meta VALUES ('scrub', randomblob(16))")

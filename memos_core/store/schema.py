@@ -101,6 +101,10 @@ CREATE INDEX merged_session ON merged (scope, session);
 -- Plaintext that an earlier version made searchable, to be read anew.
 CREATE INDEX vectors_bare ON vectors (row) WHERE features = x'';
 
+-- Images of memories, in whatever version of them: their blobs stay as long as one of these does.
+CREATE TABLE images (row INTEGER NOT NULL, blob TEXT NOT NULL, PRIMARY KEY (row, blob)) WITHOUT ROWID;
+CREATE INDEX images_blob ON images (blob);
+
 -- What each memory is filed under: keyed hashes of its words and claims.
 CREATE TABLE keys (scope INTEGER NOT NULL, key INTEGER NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (scope, key, row)) WITHOUT ROWID;
 CREATE INDEX keys_row ON keys (row);

@@ -113,11 +113,12 @@ class Snapshot(Shelves):
         return [row[0] for row in self.db.execute("SELECT blob FROM doomed")]
 
     def blobs(self) -> set[str]:
-        return {row[0] for row in self.db.execute("SELECT blob FROM cubes WHERE blob IS NOT NULL")}
+        return {row[0] for row in self.db.execute("SELECT blob FROM cubes WHERE blob IS NOT NULL UNION SELECT blob FROM images")}
 
     def dropped_blobs(self) -> set[str]:
         """Blobs that only archived cubes refer to; their files are gone."""
-        return self.blobs() - {row[0] for row in self.db.execute("SELECT blob FROM cubes WHERE blob IS NOT NULL AND state <> 'archived'")}
+        held = "SELECT blob FROM cubes WHERE blob IS NOT NULL AND state <> 'archived' UNION SELECT blob FROM images"
+        return self.blobs() - {row[0] for row in self.db.execute(held)}
 
     def counts(self) -> dict[str, int]:
         """How many there are of everything."""
