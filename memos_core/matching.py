@@ -32,9 +32,10 @@ MOST_CLAIMS = 16
 """Claims of one message that are looked at."""
 PER_KEY = 128
 """Memories taken from under one key, the newest."""
-MOST_CANDIDATES = 12
+MOST_CANDIDATES = 24
 """Memories that one message is compared with, those that share most first."""
-MOST_OPPOSED = 4
+MOST_OPPOSED = 1
+"""Memories that one claim is taken to oppose, the surest."""
 TELLING = ("attribute:", "amount:", "date:", "time:", "weekday:", "word:")
 """Keys of which one in common is enough; of mere words a longer claim must share two."""
 
