@@ -145,7 +145,7 @@ def test_a_scope_of_ten_among_a_hundred_thousand_gets_all_ten(tmp_path: Path) ->
     def cheap(texts: list[str]) -> np.ndarray:
         return np.stack([table[sum(map(ord, text)) % 2000] for text in texts])
 
-    with MemOS.open(tmp_path / "big.memos", embedder=cheap) as memos:
+    with MemOS.open(tmp_path / "big.memos", embedder=cheap, on_conflict="ignore") as memos:
         for user in range(10):
             memos.remember([f"note {user} {i} on {WORDS[i % 10]}" for i in range(10_000)], scope=("crowd", str(user)))
         mine = memos.remember([f"my own note {i} on {WORDS[i]}" for i in range(10)], scope=("me",))
