@@ -32,6 +32,8 @@ MOST_CLAIMS = 16
 """Claims of one message that are looked at."""
 PER_KEY = 128
 """Memories taken from under one key, the newest."""
+MOST_SAME = 16
+"""Memories of the same letters and figures that a message is compared with, the newest."""
 MOST_CANDIDATES = 24
 """Memories that one message is compared with, those that share most first."""
 MOST_OPPOSED = 1
@@ -173,7 +175,7 @@ class Matcher:
 
     # ------------------------------------------------------------------ what is there
     def _under(self, keys: Sequence[int]) -> list[_Entry]:
-        stored = self._read([row for key in keys for row in self._rows(key)])
+        stored = self._read([row for key in keys for row in self._rows(key)[:MOST_SAME]])
         return [*stored.values(), *(entry for key in keys for entry in self._filed.get(key, ()))]
 
     def _rows(self, key: int) -> list[int]:
