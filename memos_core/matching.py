@@ -36,8 +36,6 @@ MOST_SAME = 16
 """Memories of the same letters and figures that a message is compared with, the newest."""
 MOST_CANDIDATES = 24
 """Memories that one message is compared with, those that share most first."""
-MOST_OPPOSED = 1
-"""Memories that one claim is taken to oppose, the surest."""
 TELLING = ("attribute:", "amount:", "date:", "time:", "weekday:", "word:")
 """Keys of which one in common is enough; of mere words a longer claim must share two."""
 
@@ -123,18 +121,17 @@ class Matcher:
         others = self._candidates(entry.claims) if self._house.on_conflict is not OnConflict.IGNORE else []
         if not others:
             return []
-        under: dict[str, list[tuple[str, Claim]]] = {}
-        for other in others:
+        under: dict[str, list[tuple[int, Claim]]] = {}
+        for place, other in enumerate(others):
             for claim in other.claims:
                 for key in claim.keys:
-                    under.setdefault(key, []).append((other.cube.id, claim))
-        by_id = {other.cube.id: other for other in others}
-        best: dict[str, Relation] = {}
+                    under.setdefault(key, []).append((place, claim))
+        best: dict[int, Relation] = {}
         for claim in entry.claims:
-            for id, relation in opposed(claim, lambda key: under.get(key, ()), self._similarity, MOST_OPPOSED):
-                if id not in best or relation.confidence > best[id].confidence:
-                    best[id] = relation
-        return [related for id, relation in best.items() if (related := self._judged(entry, by_id[id], relation)) is not None]
+            found = opposed(claim, lambda key: under.get(key, ()), self._similarity)
+            if found is not None and (found[0] not in best or found[1].confidence > best[found[0]].confidence):
+                best[found[0]] = found[1]
+        return [related for place, relation in best.items() if (related := self._judged(entry, others[place], relation)) is not None]
 
     def _judged(self, entry: _Entry, other: _Entry, relation: Relation) -> Related | None:
         """What is kept of a finding; a model, where there is one, has the last word."""
@@ -147,7 +144,7 @@ class Matcher:
         return Related(other.cube.id, entry.cube.id, kind, relation.confidence, relation.why, resolution)
 
     def _candidates(self, said: Sequence[Claim]) -> list[_Entry]:
-        """What shares enough keys with one of the claims, the closest and newest first."""
+        """What shares enough keys with one of the claims, of the closest the newest; in the order in which it was said."""
         shared: Counter[int | str] = Counter()
         here: dict[int | str, _Entry] = {}
         for claim in said:
@@ -168,7 +165,7 @@ class Matcher:
         chosen = order[:MOST_CANDIDATES]
         for row, entry in self._read([where for where in chosen if isinstance(where, int)]).items():
             here[row] = entry
-        return [here[where] for where in chosen if where in here]
+        return sorted((here[where] for where in chosen if where in here), key=lambda entry: entry.cube.identifiers.occurred_at)
 
     def _similarity(self, newer: Claim, older: Claim) -> float:
         return self._house.similarity(newer.text, older.text)
@@ -176,7 +173,7 @@ class Matcher:
     # ------------------------------------------------------------------ what is there
     def _under(self, keys: Sequence[int]) -> list[_Entry]:
         stored = self._read([row for key in keys for row in self._rows(key)[:MOST_SAME]])
-        return [*stored.values(), *(entry for key in keys for entry in self._filed.get(key, ()))]
+        return [*stored.values(), *(entry for key in keys for entry in self._filed.get(key, ())[-MOST_SAME:])]
 
     def _rows(self, key: int) -> list[int]:
         return [] if self._scope is None else self._view.rows_under(self._scope, key, PER_KEY)

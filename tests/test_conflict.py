@@ -233,17 +233,16 @@ class Filed:
     """Claims under their keys, as a store would keep them."""
 
     def __init__(self) -> None:
-        self.under: dict[str, list[tuple[str, Claim]]] = defaultdict(list)
+        self.under: dict[str, list[tuple[int, Claim]]] = defaultdict(list)
         self.looked_at = 0
 
-    def lookup(self, key: str) -> list[tuple[str, Claim]]:
+    def lookup(self, key: str) -> list[tuple[int, Claim]]:
         self.looked_at += 1
         return self.under[key]
 
-    def say(self, place: str, text: str, speaker: str = "Ana") -> list[tuple[str, str, bool]]:
-        found = [
-            (old, relation.kind.value, relation.update) for claim in claims(text, speaker) for old, relation in opposed(claim, self.lookup)
-        ]
+    def say(self, place: int, text: str, speaker: str = "Ana") -> list[tuple[int, str, bool]]:
+        opposing = [found for claim in claims(text, speaker) if (found := opposed(claim, self.lookup))]
+        found = [(old, relation.kind.value, relation.update) for old, relation in opposing]
         for claim in claims(text, speaker):
             for key in claim.keys:
                 self.under[key].append((place, claim))
@@ -252,14 +251,14 @@ class Filed:
 
 def test_conflicts_are_found_as_messages_come_in() -> None:
     filed = Filed()
-    assert filed.say("1", "I live in Lisbon and my dog is called Rex.") == []
-    assert filed.say("2", "I just attended a pottery workshop, it was fun.") == []
-    assert filed.say("3", "The report deadline is May 2, can you remind me?") == []
-    assert filed.say("4", "By the way, I moved to Oslo last week.") == [("1", "contradicts", True)]
-    assert filed.say("5", "I've never attended any pottery workshop, so where do I start?") == [("2", "contradicts", False)]
-    assert filed.say("6", "I'm working with the new report deadline of May 9.") == [("3", "contradicts", True)]
-    assert filed.say("7", "As I said, I've never attended any pottery workshop.") == []
-    assert filed.say("8", "My cat is called Tom. Should I move to Rome?") == []
+    assert filed.say(1, "I live in Lisbon and my dog is called Rex.") == []
+    assert filed.say(2, "I just attended a pottery workshop, it was fun.") == []
+    assert filed.say(3, "The report deadline is May 2, can you remind me?") == []
+    assert filed.say(4, "By the way, I moved to Oslo last week.") == [(1, "contradicts", True)]
+    assert filed.say(5, "I've never attended any pottery workshop, so where do I start?") == [(2, "contradicts", False)]
+    assert filed.say(6, "I'm working with the new report deadline of May 9.") == [(3, "contradicts", True)]
+    assert filed.say(7, "As I said, I've never attended any pottery workshop.") == []
+    assert filed.say(8, "My cat is called Tom. Should I move to Rome?") == []
 
 
 def test_pairs_that_contradict_by_rule_are_found_through_their_keys() -> None:
@@ -270,7 +269,7 @@ def test_pairs_that_contradict_by_rule_are_found_through_their_keys() -> None:
         if not any((found := compare(new, old)) and found.kind == "contradicts" for new in newer for old in older):
             continue
         filed = Filed()
-        filed.say("old", pair.older, "")
+        filed.say(0, pair.older, "")
         if not any(opposed(claim, filed.lookup) for claim in claims(pair.newer, "")):
             missed.append(pair)
     assert not missed
@@ -279,7 +278,7 @@ def test_pairs_that_contradict_by_rule_are_found_through_their_keys() -> None:
 def test_a_long_conversation_does_not_make_a_message_dear() -> None:
     filed = Filed()
     for number in range(400):
-        filed.say(str(number), f"I bought {number} apples at the market and fixed my bike number {number}.")
+        filed.say(number, f"I bought {number} apples at the market and fixed my bike number {number}.")
     before = filed.looked_at
-    filed.say("last", "I bought pears at the market today.")
+    filed.say(400, "I bought pears at the market today.")
     assert filed.looked_at - before <= 40

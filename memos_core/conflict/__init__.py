@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from memos_core.conflict.claims import Claim, Phase, claims
 from memos_core.conflict.clauses import Stance, clauses
@@ -36,10 +35,8 @@ MOST_CANDIDATES = 48
 """Earlier claims compared with one new claim, those that share most keys first."""
 LONGEST = 4_000
 """Characters of each text that are laid beside each other."""
-AS_SURE = 0.05
-"""A second claim is named only when it is opposed as surely as the first."""
-
-Place = TypeVar("Place")
+AS_SURE = 0.1
+"""Claims that are opposed within this confidence are opposed as surely."""
 
 
 def relate(a: str, b: str, similarity: Similarity | None = None, judge: Model | None = None) -> Relation:
@@ -54,32 +51,31 @@ def relate(a: str, b: str, similarity: Similarity | None = None, judge: Model | 
 
 
 def opposed(
-    newer: Claim,
-    lookup: Callable[[str], Sequence[tuple[Place, Claim]]],
-    similarity: Callable[[Claim, Claim], float] | None = None,
-    most: int = 4,
-) -> list[tuple[Place, Relation]]:
-    """The earlier claims that a new one contradicts most surely, one for each place (a message, a cube).
+    newer: Claim, lookup: Callable[[str], Sequence[tuple[int, Claim]]], similarity: Callable[[Claim, Claim], float] | None = None
+) -> tuple[int, Relation] | None:
+    """The place of the earlier claim that a new one contradicts most surely, and how; None when it contradicts none.
 
-    lookup gives what is filed under a key, with the place it stands in, oldest first.
+    lookup gives what is filed under a key, oldest first, with a place that rises in time. Of several that it contradicts as surely, a
+    "never" is held against what was said first, the rest repeat it; a value against what was said last, the rest is outdated.
     """
     if newer.phase is Phase.NEVER and any(repeats(newer, earlier) for key in newer.keys for _, earlier in lookup(key)[-PER_KEY:]):
-        return []
-    shared: dict[tuple[Place, Claim], int] = {}
+        return None
+    shared: dict[tuple[int, Claim], int] = {}
     for key in newer.opposing:
         for entry in lookup(key)[-PER_KEY:]:
             shared[entry] = shared.get(entry, 0) + 1
-    best: dict[Place, Relation] = {}
+    found: list[tuple[int, Relation]] = []
     for place, older in sorted(shared, key=lambda entry: -shared[entry])[:MOST_CANDIDATES]:
         if similarity is not None and compare(newer, older, 1.0) is None:
             continue  # however alike they are
         relation = compare(newer, older, similarity(newer, older) if similarity is not None else None)
-        if relation is None or relation.kind is not RelationKind.CONTRADICTS:
-            continue
-        if place not in best or relation.confidence > best[place].confidence:
-            best[place] = relation
-    ranked = sorted(best.items(), key=lambda entry: -entry[1].confidence)
-    return [entry for entry in ranked[:most] if entry[1].confidence >= ranked[0][1].confidence - AS_SURE]
+        if relation is not None and relation.kind is RelationKind.CONTRADICTS:
+            found.append((place, relation))
+    if not found:
+        return None
+    surest = max(relation.confidence for _, relation in found)
+    one_of = min if newer.phase is Phase.NEVER else max
+    return one_of((entry for entry in found if entry[1].confidence >= surest - AS_SURE), key=lambda entry: (entry[0], entry[1].confidence))
 
 
 def _plain(text: str) -> str:

@@ -196,6 +196,9 @@ _SHOWN = 0.45
 _SURE = 0.85
 _DEALING = _stems("use meet attempt try work have do see hear practice study know touch experience feel be encounter face deal play")
 """Deeds that any dealing with the object amounts to: whoever got advice from Nora has met her, but an offer that was made is not accepted."""
+_RESULTS = _stems("score accuracy grade result mark progress rate performance mastery rating")
+_EARNED = _stems("complete finish practice attempt try take do solve study work play write run train test exercise")
+"""Deeds that a result of one's own comes from: whoever has a score in chess puzzles has attempted some."""
 _OR_DONE = re.compile(r" (?:or|nor|and) (?=\w+(?:ed|en|ne|wn|de|pt|ght)\b)")
 
 
@@ -226,11 +229,17 @@ def _against_never(never: Claim, said: Claim, similarity: float | None) -> Relat
 def _support(deed: str, objects: list[str], said: Claim) -> float:
     """How far a statement shows that the deed was done: the share of the objects that it speaks of, more when it names the deed."""
     found = [term for term in objects if any(alike(term, other) for other in said.terms)]
-    done = bool(deed) and any(alike(deed, other) for other in said.terms)
+    done = bool(deed) and (any(alike(deed, other) for other in said.terms) or (deed in _EARNED and _is_result(said)))
     if not found or not (done or (len(found) >= 2 and deed in _DEALING)):
         return 0.0
     support = 0.55 * len(found) / len(objects) + (0.2 if done else 0.0)
     return support if said.stance is Stance.ASSERTED else 0.8 * support  # to be trying is half of having done
+
+
+def _is_result(said: Claim) -> bool:
+    """Whether it gives a result of the speaker's: "my score on the chess puzzles is 4 of 5"."""
+    owner, _, head = said.subject.rpartition(" ")
+    return owner == (said.speaker or "i").casefold() and stem(head) in _RESULTS and any(value.kind == "quantity" for value in said.values)
 
 
 def repeats(never: Claim, earlier: Claim) -> bool:

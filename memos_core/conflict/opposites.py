@@ -33,7 +33,7 @@ happy/sad happy/unhappy happy/miserable glad/sad hard/soft hate/love hate/like h
 loathe/love detest/love adore/hate healthy/sick healthy/ill well/ill heavy/light help/hinder high/low hire/fire honest/dishonest
 hot/cool huge/small ignore/notice import/export improve/worsen increase/decrease increase/reduce increase/drop increase/fall rise/fall
 rise/drop grow/shrink raise/lower climb/fall gain/drop up/down upstairs/downstairs upward/downward include/exclude indoor/outdoor
-indoors/outdoors inside/outside in/out into/out on/off inhale/exhale junior/senior lazy/diligent left/right legal/illegal lift/lower
+indoors/outdoors inside/outside in/out into/out on/off inhale/exhale junior/senior lazy/diligent legal/illegal lift/lower
 lift/drop lock/unlock locked/unlocked long/short tall/short loose/tight loud/quiet loud/silent noisy/quiet noisy/silent silent/talking
 silent/speak silent/talk silent/sing silent/noise quiet/shout major/minor many/few married/single married/divorced married/unmarried
 maximum/minimum maximize/minimize mature/immature meat-eater/vegetarian vegan/omnivore moving/still motionless/moving natural/artificial
