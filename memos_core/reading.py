@@ -105,8 +105,7 @@ def _belonging(house: House, wanted: Wanted, hits: tuple[Hit, ...], vectors: Map
         missing = {id for pair in pairs for id in (pair.older, pair.newer)} - {hit.cube.id for hit in hits}
         others = view.heads(sorted(missing), wanted.clock)
     shown = {id: cube for id, cube in others.items() if _may_show(cube, wanted)}
-    found = changed(hits, wanted.query, vectors)
-    return together(hits, [*([found] if found is not None else []), *pairs], shown, wanted.k)
+    return together(hits, [*changed(hits, wanted.query, vectors), *pairs], shown, wanted.k)
 
 
 def _may_show(cube: MemCube, wanted: Wanted) -> bool:

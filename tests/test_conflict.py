@@ -261,6 +261,31 @@ def test_conflicts_are_found_as_messages_come_in() -> None:
     assert filed.say(8, "My cat is called Tom. Should I move to Rome?") == []
 
 
+def test_of_several_a_never_is_held_against_the_first_and_a_value_against_the_last() -> None:
+    filed = Filed()
+    filed.say(1, "I finished a pottery course in March.")
+    filed.say(2, "I have finished my pottery course, it was fun.")
+    assert filed.say(3, "I have never finished a pottery course.") == [(1, "contradicts", False)]
+    filed.say(4, "The report deadline is May 2.")
+    filed.say(5, "The report deadline has been moved to May 9.")
+    assert filed.say(6, "The report deadline has been moved to May 12.") == [(5, "contradicts", True)]
+
+
+@pytest.mark.parametrize(
+    ("older", "newer", "against"),
+    [
+        ("My score on the chess puzzles was 4 of 5.", "I have never attempted any chess puzzles.", True),
+        ("My accuracy in chess puzzles improved to 80%.", "I've never solved any chess puzzles before.", True),
+        ("My score on the chess puzzles was 4 of 5.", "I have never sold any chess puzzles.", False),
+        ("Ben's score on the chess puzzles was 4 of 5.", "I have never solved any chess puzzles.", False),
+        ("My interest in chess puzzles is great.", "I have never solved any chess puzzles.", False),
+        ("I have 22 days left.", "I got it right.", False),
+    ],
+)
+def test_who_has_a_result_has_tried(older: str, newer: str, against: bool) -> None:
+    assert (relate(older, newer, shared).kind == "contradicts") == against
+
+
 def test_pairs_that_contradict_by_rule_are_found_through_their_keys() -> None:
     """What compare finds, the keys find."""
     missed = []

@@ -23,6 +23,8 @@ ALIKE = 0.4
 """Cosine from which two messages can be of one matter."""
 FITS = 0.4
 """What of the older one's score the newer must have."""
+BARE = ("quantity", "")
+"""The slot of a number beside which nothing says what it counts."""
 _AMOUNT = re.compile(
     r"\bhow (?:many|much|long|often|old|far|high)\b|\b(?:percent|percentage|amount|rate|average|total|quota|score|price|cost|salary|target|count|budget)\b"
     r"|\bnumber of\b",
@@ -57,19 +59,26 @@ def wanted_kinds(question: str) -> frozenset[str]:
     return frozenset(amount | ({"date", "time", "weekday"} if _MOMENT.search(question) else set()))
 
 
-def changed(hits: Sequence[Hit], question: str, vectors: Mapping[CubeId, np.ndarray]) -> Pair | None:
-    """Of the hits the first that a newer one gives another value for, if the question asks for such a value. vectors: float32 [d]."""
+def changed(hits: Sequence[Hit], question: str, vectors: Mapping[CubeId, np.ndarray]) -> list[Pair]:
+    """Of the hits the first that newer ones give another value for, with each of them, if the question asks for such a value.
+
+    vectors: float32 [d].
+    """
     kinds = wanted_kinds(question)
-    if not kinds:
-        return None
-    slots = [_slots(prose(hit.text), kinds) for hit in hits]
+    slots = [_slots(prose(hit.text), kinds) if kinds else {} for hit in hits]
     for place, older in enumerate(hits):
-        for newer, said in zip(hits[place + 1 :], slots[place + 1 :], strict=True):
-            other_value = slots[place] and _differ(slots[place], said) and _later(older, newer)
-            told = other_value and newer.score >= FITS * older.score and _CHANGE.search(prose(newer.text))
-            if told and float(vectors[older.cube.id] @ vectors[newer.cube.id]) >= ALIKE:
-                return Pair(older.cube.id, newer.cube.id, True, "it gives a newer value")
-    return None
+        newer = [
+            Pair(older.cube.id, hit.cube.id, True, "it gives a newer value")
+            for hit, said in zip(hits[place + 1 :], slots[place + 1 :], strict=True)
+            if _differ(slots[place], said)
+            and _later(older, hit)
+            and hit.score >= FITS * older.score
+            and _CHANGE.search(prose(hit.text))
+            and float(vectors[older.cube.id] @ vectors[hit.cube.id]) >= ALIKE
+        ]
+        if newer:
+            return newer
+    return []
 
 
 def _later(older: Hit, newer: Hit) -> bool:
@@ -86,7 +95,10 @@ def _slots(text: str, kinds: frozenset[str]) -> dict[tuple[str, str], set[str]]:
 
 
 def _differ(older: Mapping[tuple[str, str], set[str]], newer: Mapping[tuple[str, str], set[str]]) -> bool:
-    return any(slot in older and given - older[slot] for slot, given in newer.items())
+    """Whether the newer gives another value of the same; a bare number ("it has reached 165") may be of anything that is counted."""
+    bare = newer.get(BARE, set())
+    same = any(slot in older and given - older[slot] for slot, given in newer.items())
+    return same or any(slot[0] == BARE[0] and bare - given for slot, given in older.items())
 
 
 def together(hits: Sequence[Hit], pairs: Sequence[Pair], others: Mapping[CubeId, MemCube], k: int) -> tuple[Hit, ...]:
