@@ -121,7 +121,7 @@ class Identifiers(Frozen):
     created_at: written here (audit only). updated_at: when this version was written. occurred_at: when it was said.
     valid_from, valid_to: from when and until when it was true; None for no known bound.
     sources: the callers' ids of the messages it came from, verbatim. mentions: how many messages said it, merged ones included.
-    speaker: who said it. path: task / concept, as given.
+    speaker: who said it. path: task / concept, as given. fingerprint: of the text in what it was said in, 64 hexadecimal digits.
     """
 
     created_at: datetime
@@ -132,6 +132,7 @@ class Identifiers(Frozen):
     origin: Origin = Origin.USER_INPUT
     semantic_type: SemanticType = SemanticType.FACT
     path: tuple[str, ...] = ()
+    fingerprint: str | None = None
     session: str | None = None
     role: str | None = None
     speaker: str | None = None
@@ -182,6 +183,17 @@ class MemCube(Frozen):
     identifiers: Identifiers
     governance: Governance
     usage: Usage = Usage()
+
+
+def text_of(cube: MemCube) -> str:
+    """The text of a plaintext cube."""
+    assert isinstance(cube.payload, Plaintext)
+    return cube.payload.text
+
+
+def with_fingerprint(cube: MemCube, fingerprint: str) -> MemCube:
+    """The same cube with that fingerprint."""
+    return cube.model_copy(update={"identifiers": cube.identifiers.model_copy(update={"fingerprint": fingerprint})})
 
 
 def canonical(cube: MemCube) -> bytes:

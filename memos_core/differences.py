@@ -9,7 +9,8 @@ from typing import Any
 
 from memos_core.cube import CubeId, MemCube, Plaintext
 
-_OF_EVERY_VERSION = frozenset({"version", "usage", "identifiers.updated_at"})
+_FOLLOWS = frozenset({"identifiers.updated_at", "identifiers.fingerprint"})
+"""What changes with every version, or with the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,6 @@ def _flat(cube: MemCube) -> Iterator[tuple[str, Any]]:
     """Fields by dotted name, with their values as they are."""
     for group in ("payload", "identifiers", "governance"):
         for name, value in getattr(cube, group):
-            if f"{group}.{name}" not in _OF_EVERY_VERSION:
+            if f"{group}.{name}" not in _FOLLOWS:
                 yield f"{group}.{name}", value
     yield "state", cube.state

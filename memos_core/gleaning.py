@@ -11,7 +11,8 @@ from datetime import datetime
 import numpy as np
 
 from memos_core.changes import Add
-from memos_core.cube import MemCube, Origin, Plaintext, new_id
+from memos_core.cube import Origin, Plaintext, new_id, text_of, with_fingerprint
+from memos_core.duplicate.fingerprint import respelled
 from memos_core.house import House
 from memos_core.matching import filed, stated
 from memos_core.parse.extract import Fact, Said, extract
@@ -29,22 +30,19 @@ def gleaned(house: House, adds: Sequence[Add], clock: datetime) -> list[Add]:
     fresh = {add.cube.id: add for add in adds if add.searchable is not None and add.into is None}
     if house.model is None or not fresh:
         return []
-    said = [Said(id, _text(add.cube), add.cube.identifiers.speaker, add.cube.identifiers.occurred_at) for id, add in fresh.items()]
+    said = [Said(id, text_of(add.cube), add.cube.identifiers.speaker, add.cube.identifiers.occurred_at) for id, add in fresh.items()]
     found = extract(said, house.model)
     for problem in found.problems:
         _LOG.warning("the model's facts could not be used: %s", problem)
     facts = [
-        fact for fact in found.facts if found.by == "model" and fact.sources[0] in fresh and fact.text != _text(fresh[fact.sources[0]].cube)
+        fact
+        for fact in found.facts
+        if found.by == "model" and fact.sources[0] in fresh and fact.text != text_of(fresh[fact.sources[0]].cube)
     ]
     if not facts:
         return []
     vectors = house.embedder([prose(fact.text) for fact in facts])
     return [_add(house, fresh, fact, vector, clock) for fact, vector in zip(facts, vectors, strict=True)]
-
-
-def _text(cube: MemCube) -> str:
-    assert isinstance(cube.payload, Plaintext)
-    return cube.payload.text
 
 
 def _add(house: House, fresh: dict[str, Add], fact: Fact, vector: np.ndarray, clock: datetime) -> Add:
@@ -56,6 +54,7 @@ def _add(house: House, fresh: dict[str, Add], fact: Fact, vector: np.ndarray, cl
     )
     cube = first.cube.model_copy(update={"id": new_id(), "payload": Plaintext(text=fact.text), "identifiers": identifiers})
     digest = hmac.digest(house.store.secret, (first.identity or first.cube.id.encode()) + fact.text.encode(), "sha256")
+    cube = with_fingerprint(cube, respelled(identifiers.fingerprint, vector))
     searchable = filed(house.store.secret, cube, vector, stated(cube))
     parents = tuple((id, 1) for id in fact.sources if id in fresh)
     return replace(first, cube=cube, searchable=searchable, identity=digest, parents=parents, relation=EXTRACTED, relations=(), into=None)

@@ -61,12 +61,15 @@ def unit(vector: np.ndarray) -> np.ndarray:
     return vector / max(float(np.linalg.norm(vector)), 1e-12)
 
 
+def around(recent: Sequence[np.ndarray], dimensions: int) -> np.ndarray:
+    """What was said just before, newest first, as one vector: float [d] of length one; zeros when nothing was."""
+    said = (CONTEXT_FADES**age * np.asarray(one, dtype=np.float64) for age, one in enumerate(recent[:CONTEXT_MESSAGES]))
+    return unit(sum(said, np.zeros(dimensions)))
+
+
 def in_context(vector: np.ndarray, recent: Sequence[np.ndarray]) -> np.ndarray:
     """A message's vector with what was said just before it, newest first. float [d], of length one."""
-    around = sum(
-        (CONTEXT_FADES**age * np.asarray(one, dtype=np.float64) for age, one in enumerate(recent[:CONTEXT_MESSAGES])), np.zeros(len(vector))
-    )
-    return unit(vector + CONTEXT * unit(around))
+    return unit(vector + CONTEXT * around(recent, len(vector)))
 
 
 def most_concepts(facts: int) -> int:
@@ -129,6 +132,11 @@ class Draft:
         self.threads = threads
         self.own = forest is None  # whether `sums` may be written to
         self.pending: tuple[Place, np.ndarray] | None = None  # a single fact needs no copy of the centroids
+
+    def around(self, session: str | None) -> np.ndarray:
+        """float [d]: what was said just before the next message of a session; zeros for nothing."""
+        thread = self.threads.get(session) if session is not None else None
+        return around(thread.recent if thread is not None else (), self.sums.shape[1])
 
     def place(self, fact: str, vector: np.ndarray, terms: int, session: str | None, given: Place | None = None) -> Place:
         """Where a fact goes. fact: what a new concept is numbered after. terms: how many distinct ones it has."""

@@ -24,6 +24,7 @@ from memos_core.cube import (
     dumps,
     new_id,
 )
+from memos_core.duplicate.fingerprint import fingerprint, from_hex
 from memos_core.parse import Noted
 from memos_core.parse.standing import standing
 from memos_core.recall.features import features, prose
@@ -102,5 +103,6 @@ def as_searchable(cube: MemCube, vector: np.ndarray | None, keys: tuple[int, ...
     wish = said.role != "assistant" and (said.semantic_type is SemanticType.PREFERENCE or standing(plain) is not None)
     window = window_of(plain, said.occurred_at)
     about = (window.start.timestamp(), window.end.timestamp()) if window is not None else None
-    traits = features(cube.payload.text, said.role, said.speaker, about=about, standing=wish)
+    bits = fingerprint(vector) if said.fingerprint is None else from_hex(said.fingerprint)
+    traits = features(cube.payload.text, said.role, said.speaker, about=about, standing=wish, fingerprint=bits.tobytes())
     return Searchable(np.asarray(vector, dtype="<f4"), terms(found), " ".join(found), traits, keys)

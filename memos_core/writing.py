@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+import numpy as np
+
+from memos_core.analyse import words
 from memos_core.changes import Add, Describe, Revise
 from memos_core.conflict.resolution import OnConflict, Related, Resolution
-from memos_core.cube import Actor, CubeId, MemCube, Plaintext, Scope, scope_key
+from memos_core.cube import Actor, CubeId, MemCube, Plaintext, Scope, scope_key, text_of, with_fingerprint
+from memos_core.duplicate.fingerprint import fingerprints, respelled, to_hex
 from memos_core.embed import CachedEmbedder
 from memos_core.errors import InvalidInput, NotFound
 from memos_core.gleaning import gleaned
@@ -32,30 +36,36 @@ def new_facts(
         known = view.known(digests)
     fresh = {digest: prose(item.text) for item, digest in zip(noted, digests, strict=True) if digest not in known}
     vectors = dict(zip(fresh, house.embedder(list(fresh.values())), strict=True)) if fresh else {}
-    adds, secret, looking = [], house.store.secret, house.on_conflict is not OnConflict.IGNORE
+    adds = [Add(template.cube(item, said_at, clock), template.actor, identity=digest) for item, digest in zip(noted, digests, strict=True)]
+    if not fresh:
+        return adds
+    new = [(add, vectors[digest]) for add, digest in zip(adds, digests, strict=True) if digest in fresh]
+    placed = dict(zip((add.cube.id for add, _ in new), _placed(house, template, new), strict=True))
+    looking = house.on_conflict is not OnConflict.IGNORE
     with house.view() as view:
         matcher = Matcher(house, view, view.scope_number(template.scope), clock)
-        for item, digest in zip(noted, digests, strict=True):
-            cube = template.cube(item, said_at, clock)
-            said = stated(cube) if digest in fresh and looking else ()
-            found = filed(secret, cube, vectors.get(digest), said)
-            adds.append(matcher.matched(Add(cube, template.actor, found, identity=digest), said))
-    return _filed(house, template, adds) if fresh else adds
+        for add, vector in new:
+            add = placed[add.cube.id]
+            said = stated(add.cube) if looking else ()
+            found = filed(house.store.secret, add.cube, vector, said)
+            placed[add.cube.id] = matcher.matched(replace(add, searchable=found), said)
+    return [placed.get(add.cube.id, add) for add in adds]
 
 
-def _filed(house: House, template: Template, adds: Sequence[Add]) -> list[Add]:
-    """The adds with the place in the hierarchy that each new fact will have."""
+def _placed(house: House, template: Template, new: Sequence[tuple[Add, np.ndarray]]) -> list[Add]:
+    """The adds of new facts, each with the place in the hierarchy that it will have, and its fingerprint."""
     with house.index.lock, house.view() as view:
         draft = house.index.draft(view.scope_number(template.scope), () if template.session is None else (template.session,))
         given = place_of(view, template.scope, template.path)
-    placed = []
-    for add in adds:
-        found = add.searchable
-        if found is not None:
-            terms = len(set(found.terms.tolist()))
-            add = replace(add, place=draft.place(add.cube.id, found.vector, terms, template.session, given))
-        placed.append(add)
-    return placed
+    contexts, places = [], []
+    for add, vector in new:
+        contexts.append(draft.around(template.session))
+        places.append(draft.place(add.cube.id, vector, len(set(words(prose(text_of(add.cube))))), template.session, given))
+    prints = fingerprints(np.stack([vector for _, vector in new]), np.stack(contexts))
+    return [
+        replace(add, cube=with_fingerprint(add.cube, to_hex(bits)), place=place)
+        for (add, _), bits, place in zip(new, prints, places, strict=True)
+    ]
 
 
 def superseding(house: House, adds: Sequence[Add], ids: Sequence[CubeId], who: Actor, clock: datetime) -> list[Add]:
@@ -92,7 +102,9 @@ def revise(house: House, cube: MemCube, new: MemCube, who: Actor, action: str, d
     Raises NotFound, VersionConflict or StoreError."""
     found = None
     if isinstance(new.payload, Plaintext) and new.payload != cube.payload:
-        found = filed(house.store.secret, new, house.embedder([prose(new.payload.text)])[0], stated(new))
+        vector = house.embedder([prose(new.payload.text)])[0]
+        new = with_fingerprint(new, respelled(new.identifiers.fingerprint, vector))
+        found = filed(house.store.secret, new, vector, stated(new))
     path = new.identifiers.path
     place = None
     if path and (refile or path != cube.identifiers.path):

@@ -134,6 +134,12 @@ def from_hex(text: str) -> np.ndarray:
     return np.frombuffer(data, dtype=np.uint8)
 
 
+def respelled(before: str | None, vector: np.ndarray) -> str:
+    """The fingerprint, in hexadecimal, of a text by its vector [d], in the context of the one whose fingerprint is given."""
+    bits = fingerprint(vector)
+    return to_hex(bits if before is None else np.concatenate([bits[TEXT], from_hex(before)[CONTEXT]]))
+
+
 def text_only(many: np.ndarray) -> np.ndarray:
     """Fingerprints, uint8 [..., 32], with the bits of the context cleared. For scans of the text's bits: they are fastest at 32 bytes."""
     cleared = np.array(many, dtype=np.uint8)

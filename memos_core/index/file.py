@@ -15,7 +15,7 @@ import numpy as np
 from memos_core.blobs import write_durably
 from memos_core.recall.features import FEATURES
 
-_MAGIC = b"memos-index-5\n"
+_MAGIC = b"memos-index-6\n"
 _PREFIX = struct.Struct("<QI")  # length and checksum of the header
 
 COLUMNS = np.dtype(

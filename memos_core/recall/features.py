@@ -13,15 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from memos_core.analyse import fold, term, words
+from memos_core.duplicate.fingerprint import BYTES
 
 ASKS, QUESTION, DATED, STANDING, REPLY = 1, 2, 4, 8, 16
 """Bits of `traits`: holds nothing but a question; holds one; says when; asks to be kept to from now on; an assistant's own words."""
 
 FEATURES = np.dtype(
-    [("traits", "u1"), ("voice", "<u4"), ("name", "<u4"), ("called", "<u4"), ("length", "<u2"), ("from", "<f8"), ("to", "<f8")]
-)
+    [("traits", "u1"), ("voice", "<u4"), ("name", "<u4"), ("called", "<u4"), ("length", "<u2"), ("from", "<f8"), ("to", "<f8"),
+     ("fingerprint", "u1", (BYTES,))]
+)  # fmt: skip
 """voice: who spoke. name: their first name, 0 for a mere role. called: the name they addressed somebody by, 0 for none. length: terms.
-from, to: the time it speaks of, in seconds; where it says when."""
+from, to: the time it speaks of, in seconds; where it says when. fingerprint: uint8 [32]."""
 
 LONGEST_QUESTION = 15
 
@@ -49,10 +51,12 @@ class Features:
     called: int = 0
     length: int = 0
     about: tuple[float, float] = (0.0, 0.0)
+    fingerprint: bytes = bytes(BYTES)
 
     def packed(self) -> bytes:
         """As the store keeps them."""
-        return np.array((self.traits, self.voice, self.name, self.called, min(self.length, 65535), *self.about), dtype=FEATURES).tobytes()
+        plain = self.traits, self.voice, self.name, self.called, min(self.length, 65535), *self.about
+        return np.array((*plain, np.frombuffer(self.fingerprint, dtype=np.uint8)), dtype=FEATURES).tobytes()
 
 
 def prose(text: str) -> str:
@@ -71,7 +75,15 @@ def called(texts: Iterable[str]) -> set[str]:
     return {fold(group) for text in texts for match in _CALLED.finditer(text) for group in match.groups() if group}
 
 
-def features(text: str, role: str | None, speaker: str | None, *, about: tuple[float, float] | None, standing: bool) -> Features:
+def features(
+    text: str,
+    role: str | None,
+    speaker: str | None,
+    *,
+    about: tuple[float, float] | None,
+    standing: bool,
+    fingerprint: bytes = bytes(BYTES),
+) -> Features:
     """Read a message's features off its text. about: the time it speaks of, None for none. standing: a standing wish was found in it."""
     plain = prose(text)
     count = len(words(plain))
@@ -86,6 +98,7 @@ def features(text: str, role: str | None, speaker: str | None, *, about: tuple[f
         called=term(fold(called)) if called else 0,
         length=count,
         about=about or (0.0, 0.0),
+        fingerprint=fingerprint,
     )
 
 
