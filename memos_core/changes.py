@@ -17,11 +17,10 @@ from memos_core.recall.features import Features
 
 @dataclass(frozen=True, slots=True)
 class Searchable:
-    """What the indexes hold of a plaintext. vector: float32 [d], unit length. terms: uint32 [n]. words: the same as text."""
+    """What the indexes hold of a plaintext. vector: float32 [d], unit length. terms: uint32 [n]."""
 
     vector: np.ndarray
     terms: np.ndarray
-    words: str
     features: Features = Features()  # noqa: RUF009  frozen
     keys: tuple[int, ...] = ()
 

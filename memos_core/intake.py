@@ -105,4 +105,4 @@ def as_searchable(cube: MemCube, vector: np.ndarray | None, keys: tuple[int, ...
     about = (window.start.timestamp(), window.end.timestamp()) if window is not None else None
     bits = fingerprint(vector) if said.fingerprint is None else from_hex(said.fingerprint)
     traits = features(cube.payload.text, said.role, said.speaker, about=about, standing=wish, fingerprint=bits.tobytes())
-    return Searchable(np.asarray(vector, dtype="<f4"), terms(found), " ".join(found), traits, keys)
+    return Searchable(np.asarray(vector, dtype="<f4"), terms(found), traits, keys)

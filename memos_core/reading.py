@@ -8,7 +8,7 @@ from datetime import datetime
 
 import numpy as np
 
-from memos_core.access import may, rules
+from memos_core.access import may
 from memos_core.changes import Searchable
 from memos_core.cube import Actor, CubeId, MemCube, Plaintext, Scope
 from memos_core.hierarchy import in_context
@@ -26,10 +26,6 @@ from memos_core.store.records import changed_after, extracted, pairs_of
 from memos_core.store.shelves import Authorised
 from memos_core.store.snapshot import Snapshot
 from memos_core.when import Window, names_a_time, window_of
-
-FULL_TEXT_FROM = 20_000
-"""From this many memories on, the store's full-text index narrows the lexical scan. It changes the time, not the result."""
-
 
 MOST_FACTS = 3
 """With a model that extracts facts, so many times as many rows are ranked, since a message and its facts share one hit."""
@@ -73,9 +69,7 @@ def search(house: House, wanted: Wanted) -> Recall:
     with house.index.lock, house.view() as view:  # nobody moves the index on while its rows are read
         authorised = view.authorised(place, who)
         past = _past(house, view, authorised, wanted.as_of, clock) if wanted.as_of is not None else None
-        narrowed = past is None and len(house.index) > FULL_TEXT_FROM and not authorised.rows and rules(who, place)
-        lexical = view.lexical_rows(sorted(set(asked.terms)), place) if narrowed else None
-        found = house.index.search(vector, asked.terms, authorised, dead, lexical, past, bounds)
+        found = house.index.search(vector, asked.terms, authorised, dead, past, bounds)
         preferred = (window.start.timestamp(), window.end.timestamp()) if window is not None and wanted.between is None else None
         people = tuple({voices[name] for name in asked.names or (voices if asked.points_back else ())})
         ranked = rank(

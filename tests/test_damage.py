@@ -156,12 +156,6 @@ def test_links_of_the_wrong_type_are_a_problem_not_an_exception(path: Path, tabl
         assert not memos.verify().ok
 
 
-def test_a_full_text_index_that_lies_is_named(path: Path) -> None:
-    tamper(path, "UPDATE lexical_content SET c0 = 'something else' WHERE id = 1")
-    with MemOS.open(path, embedder=bag_of_words) as memos:
-        assert any(problem.startswith("the full-text index") for problem in memos.verify().problems)
-
-
 def test_a_flipped_blob_is_healed_by_its_content(tmp_path: Path) -> None:
     blobs = Blobs(tmp_path / "blobs")
     name = blobs.put(b"keys and values")

@@ -64,3 +64,14 @@ def test_a_forgotten_message_can_be_remembered_anew(memos: MemOS) -> None:
     memos.forget(first.id)
     (again,) = memos.remember(message, scope=ANA)
     assert again.outcome == "added" and again.id != first.id
+
+
+def test_no_copy_stays_where_a_row_was_moved_from(memos: MemOS) -> None:
+    """Rows that grow are moved between SQLite's pages, which keep what they held before."""
+    done = memos.remember([f"note {number} of zanzibarine {number * number}" for number in range(120)], scope=ANA, now=NOW)
+    for round in range(3):
+        for number, each in enumerate(done):
+            if number % 3 == round:
+                memos.update(each.id, text=f"note {number} of zanzibarine " + "and more " * (10 + 7 * (number % 5)), now=NOW)
+    memos.forget([each.id for each in done], now=NOW)
+    assert b"zanzibarin" not in bytes_on_disk(memos.path)

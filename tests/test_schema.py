@@ -85,11 +85,11 @@ def turn_back(file: Path, version: int) -> None:
         old.executescript(script)
         old.execute("INSERT INTO migrations VALUES (?, ?, 0)", (number, name))
     old.execute("ATTACH ? AS new", (str(file.with_suffix(".new")),))
-    shared = "SELECT name FROM {0}.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' AND name NOT LIKE 'lexical_%'"
+    shared = "SELECT name FROM {0}.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
     for (table,) in old.execute(f"{shared.format('main')} INTERSECT {shared.format('new')}").fetchall():
         if table != "migrations":
             columns = [row[1] for row in old.execute(f"PRAGMA main.table_info({table})")]
-            names = ", ".join(["rowid", *columns] if table == "lexical" else columns)
+            names = ", ".join(columns)
             old.execute(f"INSERT OR REPLACE INTO main.{table} ({names}) SELECT {names} FROM new.{table}")
     old.close()
     for suffix in (".new", ".new-wal", ".new-shm"):

@@ -19,7 +19,8 @@ from memos_core.analyse import words
 from memos_core.cube import State
 from memos_core.errors import StoreCorrupt
 from memos_core.hierarchy import CONTEXT_MESSAGES, Draft, Forest, Thread, concept_id, topic_key
-from memos_core.index.file import COLUMNS, Contents, read, storage, write
+from memos_core.index.columns import COLUMNS, Chosen, Columns
+from memos_core.index.file import Contents, read, storage, write
 from memos_core.index.threads import Threads, talks
 from memos_core.lifespan import RECALLABLE
 from memos_core.past import Past
@@ -66,7 +67,7 @@ class Index:
     def _clear(self) -> None:
         self.seq = 0
         self._vectors = faiss.IndexFlatIP(self.dimensions)
-        self._columns = np.zeros(1024, dtype=COLUMNS)
+        self._columns = Columns(np.zeros(1024, dtype=COLUMNS))
         self._count = 0
         self._terms = np.zeros(8192, dtype=np.uint32)
         self._ends = np.zeros(1024, dtype=np.int64)  # terms of position p lie in [ends[p - 1], ends[p])
@@ -108,7 +109,7 @@ class Index:
             if event.kind != "plaintext" or event.vector_seq is None:
                 continue
             position = self._position.get(event.row)
-            if position is not None and self._columns[position]["vector_seq"] == event.vector_seq:
+            if position is not None and self._columns["vector_seq"][position] == event.vector_seq:
                 self._leave(position)
                 self._describe(position, event)
             else:
@@ -131,8 +132,8 @@ class Index:
 
     def _put(self, event: Event, terms: np.ndarray, features: np.void) -> None:
         position = self._count
-        if position == len(self._columns):
-            self._columns = np.resize(self._columns, 2 * position)
+        if position == self._columns.size:
+            self._columns.grow(2 * position)
             self._ends = np.resize(self._ends, 2 * position)
             self._threads.grow(2 * position)
         start = int(self._ends[position - 1]) if position else 0
@@ -140,25 +141,23 @@ class Index:
             self._terms = np.resize(self._terms, 2 * len(self._terms))
         self._terms[start : start + len(terms)] = terms
         self._ends[position] = start + len(terms)
-        self._columns[position]["features"] = features
+        self._columns.describe(position, {name: features[name] for name in features.dtype.names or ()})
         self._count += 1
         self._position[event.row] = position
         self._describe(position, event)
 
     def _describe(self, position: int, event: Event) -> None:
         """Write what the columns say of a row, and let it take its place in its session and its concept."""
-        column = self._columns[position]
         expires, valid_to = (np.inf if bound is None else bound for bound in (event.expires_at, event.valid_to))
         valid_from = -np.inf if event.valid_from is None else event.valid_from
         session = session_key(event.scope, event.session)
-        for name, value in (
-            ("row", event.row), ("scope", event.scope), ("state", _STATES.index(State(event.state))), ("live", True),
-            ("occurred_at", event.occurred_at), ("expires_at", expires), ("valid_from", valid_from), ("valid_to", valid_to),
-            ("priority", event.priority), ("vector_seq", event.vector_seq), ("session", session),
-            ("concept", event.concept), ("task", event.task), ("given", event.given),
-            ("topic", topic_key(event.concept, event.session, event.given) if event.concept else 0),
-        ):  # fmt: skip
-            column[name] = value
+        topic = topic_key(event.concept, event.session, event.given) if event.concept else 0
+        self._columns.describe(position, {
+            "row": event.row, "scope": event.scope, "state": _STATES.index(State(event.state)), "live": True,
+            "occurred_at": event.occurred_at, "expires_at": expires, "valid_from": valid_from, "valid_to": valid_to,
+            "priority": event.priority, "vector_seq": event.vector_seq, "session": session,
+            "concept": event.concept, "task": event.task, "given": event.given, "topic": topic,
+        })  # fmt: skip
         self._by_scope.setdefault(event.scope, []).append(position)
         if session:
             self._threads.link(position, session, self._columns["occurred_at"], self._columns["row"])
@@ -168,20 +167,18 @@ class Index:
 
     def _leave(self, position: int) -> None:
         """Undo `_describe`."""
-        column = self._columns[position]
-        self._by_scope[int(column["scope"])].remove(position)
-        if column["session"]:
-            self._threads.unlink(position, int(column["session"]))
-        if column["concept"]:
-            forest = self._forests[int(column["scope"])]
-            if forest.drop(int(column["concept"]), self._matrix()[position]) == 0:
-                self._labels.pop(int(column["concept"]), None)
+        scope, session, concept = (int(self._columns[name][position]) for name in ("scope", "session", "concept"))
+        self._by_scope[scope].remove(position)
+        if session:
+            self._threads.unlink(position, session)
+        if concept and self._forests[scope].drop(concept, self._matrix()[position]) == 0:
+            self._labels.pop(concept, None)
 
     def _drop(self, row: int) -> None:
         position = self._position.pop(row, None)
         if position is not None:
             self._leave(position)
-            self._columns[position]["live"] = False
+            self._columns["live"][position] = False
 
     def _compact(self) -> None:
         """Leave the dead positions behind."""
@@ -206,26 +203,27 @@ class Index:
             lists = [self._by_scope[scope] for scope in authorised.scopes if scope in self._by_scope]
             lists.append([self._position[row] for row in authorised.rows if row in self._position])
             positions = np.unique(np.concatenate([np.array(part, dtype=np.int64) for part in lists]))
-        shown = _RECALLABLE[self._columns["state"][positions]] if past is None else self._stood(self._columns[positions], past)
-        said = self._columns["occurred_at"][positions]
-        shown &= (said >= between[0]) & (said < between[1])
-        kept: np.ndarray = positions[shown & (self._columns["expires_at"][positions] > now)]
+        columns = Chosen(self._columns, positions)
+        shown = _RECALLABLE[columns["state"]] if past is None else self._stood(columns, past)
+        if between != ALWAYS:
+            shown &= (columns["occurred_at"] >= between[0]) & (columns["occurred_at"] < between[1])
+        kept: np.ndarray = positions[shown & (columns["expires_at"] > now)]
         return kept
 
     def said_between(self, authorised: Authorised, now: float, between: tuple[float, float]) -> list[int]:
         """Rows that were said in a window, oldest first."""
         with self.lock:
-            columns = self._columns[self._positions(authorised, now, between=between)]
+            columns = Chosen(self._columns, self._positions(authorised, now, between=between))
             rows: list[int] = columns["row"][np.lexsort((columns["row"], columns["occurred_at"]))].tolist()
             return rows
 
     def talks(self, authorised: Authorised, now: float) -> list[Window]:
         """The conversations that the authorised rows belong to, oldest first."""
         with self.lock:
-            columns = self._columns[self._positions(authorised, now)]
+            columns = Chosen(self._columns, self._positions(authorised, now))
             return talks(columns["session"], columns["occurred_at"])
 
-    def _stood(self, columns: np.ndarray, past: Past) -> np.ndarray:
+    def _stood(self, columns: Chosen, past: Past) -> np.ndarray:
         """bool [n]: which rows had been said by then and held."""
         held = (columns["valid_from"] <= past.at) & (past.at < columns["valid_to"]) & (columns["occurred_at"] <= past.at)
         gave_way_later = (columns["state"] == _SUPERSEDED) & np.isfinite(columns["valid_to"])
@@ -247,7 +245,7 @@ class Index:
         """
         with self.lock:
             positions = self._positions(authorised, now, past)
-            features = self._columns["features"][positions]
+            features = Chosen(self._columns, positions)
             found: dict[int, int] = {}
             for number, word in names.items():
                 own = features["voice"][features["name"] == number]
@@ -256,7 +254,7 @@ class Index:
                     found[number] = voice
             return found
 
-    def _called(self, number: int, word: str, positions: np.ndarray, features: np.ndarray) -> int:
+    def _called(self, number: int, word: str, positions: np.ndarray, features: Chosen) -> int:
         """The voice that goes by a name in the mouths of others; 0 for none."""
         where = np.flatnonzero(features["called"] == number)
         if len(where) < _CALLED_OFTEN:
@@ -282,29 +280,22 @@ class Index:
         query: Collection[str],
         authorised: Authorised,
         now: float,
-        lexical_rows: list[int] | None = None,
         past: Past | None = None,
         between: tuple[float, float] = ALWAYS,
     ) -> Candidates:
         """Score every authorised row. vector: float32 [d] of unit length. query: stemmed words. now: seconds.
 
-        lexical_rows: rows known to be the only ones with a word of the query, from the store's full-text index; saves a scan
-        and changes nothing in the result. past: score what stood at an earlier time instead, by its text of that time.
-        between: score only what was said from then until then.
+        past: score what stood at an earlier time instead, by its text of that time. between: only what was said from then until then.
         """
         with self.lock:
             positions = self._positions(authorised, now, past, between)
             wanted = hashed(list(query))
-            columns = self._columns[positions]
+            columns = Chosen(self._columns, positions)
             if past is not None:
                 return self._search_past(vector, wanted, positions, columns, past)
-            return self._candidates(
-                positions, columns, wanted, self._dense(vector, positions), self._lexical(wanted, positions, lexical_rows)
-            )
+            return self._candidates(positions, columns, wanted, self._dense(vector, positions), self._lexical(wanted, positions))
 
-    def _candidates(
-        self, positions: np.ndarray, columns: np.ndarray, wanted: np.ndarray, dense: np.ndarray, lexical: np.ndarray
-    ) -> Candidates:
+    def _candidates(self, positions: np.ndarray, columns: Chosen, wanted: np.ndarray, dense: np.ndarray, lexical: np.ndarray) -> Candidates:
         before, after = self._neighbours(positions)
         return Candidates(
             rows=columns["row"],
@@ -312,7 +303,7 @@ class Index:
             lexical=lexical,
             occurred_at=columns["occurred_at"],
             priority=columns["priority"].astype(np.float64),
-            features=columns["features"],
+            features=columns,
             topic=columns["topic"],
             place=self._places(frozenset(wanted.tolist()), columns["concept"]),
             before=before,
@@ -320,26 +311,26 @@ class Index:
             superseded=columns["state"] == _SUPERSEDED,
         )
 
-    def _search_past(self, vector: np.ndarray, wanted: np.ndarray, positions: np.ndarray, columns: np.ndarray, past: Past) -> Candidates:
+    def _search_past(self, vector: np.ndarray, wanted: np.ndarray, positions: np.ndarray, columns: Chosen, past: Past) -> Candidates:
         """As `search`, with the texts and priorities of that time. columns: a copy of the positions' columns."""
         where = {int(row): place for place, row in enumerate(columns["row"])}
         dense = self._dense(vector, positions)
         other = {where[row]: text for row, text in past.texts.items() if row in where}
         for place, text in other.items():
             dense[place] = float(text.vector @ vector)
-            columns["features"][place] = unpack([text.features.packed()])[0]
+            features = unpack([text.features.packed()])
+            for name in features.dtype.names or ():
+                columns[name][place] = features[name][0]
         for row, priority in past.priorities.items():
             if row in where:
                 columns["priority"][where[row]] = priority
-        columns["state"] = _STATES.index(State.ACTIVE)  # nothing had taken its place yet
+        columns["state"][:] = _STATES.index(State.ACTIVE)  # nothing had taken its place yet
         same = np.setdiff1d(np.arange(len(positions)), np.array(list(other), dtype=np.int64))
         flat, held = self._gather_terms(positions[same], self._terms, self._ends)
         flat = np.concatenate([flat, *(text.terms for text in other.values())])
         held = np.concatenate([held, np.array([len(text.terms) for text in other.values()], dtype=np.int64)])
         lexical = np.zeros(len(positions))
-        lexical[np.concatenate([same, np.array(list(other), dtype=np.int64)])] = bm25(
-            wanted, flat, held, held, len(positions), float(held.mean()) if len(held) else 1.0
-        )
+        lexical[np.concatenate([same, np.array(list(other), dtype=np.int64)])] = bm25(wanted, flat, held)
         return self._candidates(positions, columns, wanted, dense, lexical)
 
     def vectors(self, rows: Collection[int]) -> dict[int, np.ndarray]:
@@ -376,16 +367,9 @@ class Index:
         offsets = np.repeat(starts - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
         return terms[np.arange(lengths.sum()) + offsets], lengths
 
-    def _lexical(self, query: np.ndarray, positions: np.ndarray, lexical_rows: list[int] | None) -> np.ndarray:
-        lengths = self._ends[positions] - np.where(positions > 0, self._ends[positions - 1], 0)
-        where = np.arange(len(positions))
-        if lexical_rows is not None:
-            candidates = np.array([self._position[row] for row in lexical_rows if row in self._position], dtype=np.int64)
-            where = np.flatnonzero(np.isin(positions, candidates))
-        flat, held = self._gather_terms(positions[where], self._terms, self._ends)
-        score = np.zeros(len(positions))
-        score[where] = bm25(query, flat, held, lengths[where], len(positions), float(lengths.mean()) if len(lengths) else 1.0)
-        return score
+    def _lexical(self, query: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        flat, held = self._gather_terms(positions, self._terms, self._ends)
+        return bm25(query, flat, held)
 
     # ------------------------------------------------------------------ placing new facts
     def draft(self, scope: int | None, sessions: Collection[str]) -> Draft:
@@ -405,7 +389,7 @@ class Index:
         keep = np.flatnonzero(self._columns["live"][: self._count])
         flat, lengths = self._gather_terms(keep, self._terms, self._ends)
         labels = {concept: sorted(terms) for concept, terms in sorted(self._labels.items())}
-        return Contents(self.seq, self._matrix()[keep].copy(), self._columns[keep], flat.copy(), lengths.astype(np.int64), labels)
+        return Contents(self.seq, self._matrix()[keep].copy(), self._columns.table(keep), flat.copy(), lengths.astype(np.int64), labels)
 
     def save(self) -> None:
         """Write the index to its file, whole or not at all; call under the directory's lock."""
@@ -427,8 +411,8 @@ class Index:
     def _load(self, contents: Contents) -> None:
         columns, count = contents.columns, len(contents.columns)
         size = max(1024, count)
-        self._columns = np.zeros(size, dtype=COLUMNS)
-        self._columns[:count] = columns
+        self._columns = Columns(columns)
+        self._columns.grow(size)
         self._ends = np.zeros(size, dtype=np.int64)
         self._ends[:count] = np.cumsum(contents.lengths)
         self._terms = np.zeros(max(8192, len(contents.terms)), dtype=np.uint32)

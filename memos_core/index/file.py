@@ -13,32 +13,10 @@ import faiss
 import numpy as np
 
 from memos_core.blobs import write_durably
-from memos_core.recall.features import FEATURES
+from memos_core.index.columns import COLUMNS
 
 _MAGIC = b"memos-index-6\n"
 _PREFIX = struct.Struct("<QI")  # length and checksum of the header
-
-COLUMNS = np.dtype(
-    [
-        ("row", "i8"),
-        ("scope", "i8"),
-        ("state", "i1"),
-        ("live", "?"),
-        ("given", "?"),
-        ("occurred_at", "f8"),
-        ("expires_at", "f8"),
-        ("valid_from", "f8"),
-        ("valid_to", "f8"),
-        ("priority", "f4"),
-        ("vector_seq", "i8"),
-        ("session", "i8"),
-        ("concept", "i8"),
-        ("task", "i8"),
-        ("topic", "i8"),
-        ("features", FEATURES),
-    ]
-)
-"""What is known of a row besides its vector and terms. session, concept, task, topic: numbers, 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)

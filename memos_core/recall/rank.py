@@ -43,7 +43,7 @@ RECENCY, RECENCY_HALF_LIFE = 0.05, 30 * 86400.0
 class Candidates:
     """All that an actor may read, scored, as columns of n. rows: int64. dense: cosine, lexical: BM25 over these rows, float64.
 
-    features: FEATURES. topic: int64, what is said of one concept in one session; 0 for none. place: how well the query names the
+    features: by the names of FEATURES. topic: int64, what is said of one concept in one session; 0 for none. place: how well the query names the
     memory's place in the hierarchy, 0 to 1. before, after: int64, positions of the neighbours in the session among the n; -1 for none.
     """
 
@@ -52,7 +52,7 @@ class Candidates:
     lexical: np.ndarray
     occurred_at: np.ndarray
     priority: np.ndarray
-    features: np.ndarray
+    features: Mapping[str, np.ndarray]
     topic: np.ndarray
     place: np.ndarray
     before: np.ndarray

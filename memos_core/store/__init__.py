@@ -257,8 +257,8 @@ class SQLiteStore:
     def settle(self) -> bool:
         """Finish what erasures began: unlink doomed blobs, wipe freed pages and the write-ahead log. False if a reader was in the way.
 
-        FTS5 before SQLite 3.42 cannot delete securely by itself: `optimize` rewrites its segments, `secure_delete` zeroes what they
-        leave, and a truncating checkpoint removes the log that still held the content.
+        What was deleted is zeroed, but SQLite leaves copies of rows that it once moved from page to page in the unused middle of pages:
+        only rewriting the file is sure to leave none, and a truncating checkpoint removes the log that still holds the content.
         """
         with self.read() as view:
             doomed, scrub = view.doomed(), view.meta("scrub")
@@ -272,7 +272,7 @@ class SQLiteStore:
                 return True
             with self.file_lock:  # whoever saves an index holds it too
                 (self.path / "index.faiss").unlink(missing_ok=True)
-            self._writer.execute("INSERT INTO lexical (lexical) VALUES ('optimize')")
+            self._writer.execute("VACUUM")
             for attempt in range(20):
                 busy = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
                 if not busy:  # only now is it done, and only for the erasures that were there when it began
@@ -313,15 +313,9 @@ class SQLiteStore:
                         self._idle.append(db)
 
     def check(self) -> list[str]:
-        """What SQLite itself finds wrong with the file, and with its full-text index."""
+        """What SQLite itself finds wrong with the file."""
         with self.read() as view, translated(self.place):
-            problems = [row[0] for row in view.db.execute("PRAGMA integrity_check") if row[0] != "ok"]
-        try:
-            with self._write_lock, translated(self.place):
-                self._writer.execute("INSERT INTO lexical (lexical) VALUES ('integrity-check')")
-        except StoreCorrupt as error:
-            problems.append(f"the full-text index: {error}")
-        return problems
+            return [row[0] for row in view.db.execute("PRAGMA integrity_check") if row[0] != "ok"]
 
     def close(self) -> None:
         """Close all connections. Safe to call twice."""

@@ -25,16 +25,13 @@ def _write_grants(db: sqlite3.Connection, row: int, cube: MemCube) -> None:
             db.executemany("INSERT OR IGNORE INTO grants VALUES (?, ?, ?)", [(scope_key(actor), action, row) for actor in actors])
 
 
-def _write_searchable(db: sqlite3.Connection, row: int, scopes: Sequence[int], seq: int, found: Searchable) -> None:
+def _write_searchable(db: sqlite3.Connection, row: int, scope: int, seq: int, found: Searchable) -> None:
     db.execute(
         "INSERT OR REPLACE INTO vectors (row, seq, vector, terms, features) VALUES (?, ?, ?, ?, ?)",
         (row, seq, found.vector.tobytes(), found.terms.tobytes(), found.features.packed()),
     )
     db.execute("DELETE FROM keys WHERE row = ?", (row,))
-    db.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", [(scopes[-1], key, row) for key in found.keys])
-    db.execute(
-        "INSERT OR REPLACE INTO lexical (rowid, terms) VALUES (?, ?)", (row, f"{found.words} {' '.join(f'_{scope}' for scope in scopes)}")
-    )
+    db.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", [(scope, key, row) for key in found.keys])
 
 
 def apply(db: sqlite3.Connection, change: Change) -> Outcome:
@@ -69,7 +66,7 @@ def _describe(db: sqlite3.Connection, change: Describe) -> Outcome:
     found = db.execute("SELECT row, seq, body FROM cubes WHERE id = ?", (change.id,)).fetchone()
     if found:
         row, seq, body = found
-        _write_searchable(db, row, scope_ids(db, load(body).governance.scope), seq, change.searchable)
+        _write_searchable(db, row, scope_ids(db, load(body).governance.scope)[-1], seq, change.searchable)
     return Outcome("described")
 
 
@@ -111,7 +108,7 @@ def _add(db: sqlite3.Connection, change: Add) -> Outcome:
     ).lastrowid
     assert row is not None
     if change.searchable is not None:
-        _write_searchable(db, row, scopes, seq, change.searchable)
+        _write_searchable(db, row, scopes[-1], seq, change.searchable)
     if change.place is not None:
         filing.file(db, row, scopes[-1], seq, change.place)
     for parent, version in change.parents:
@@ -172,7 +169,7 @@ def _revise(db: sqlite3.Connection, change: Revise) -> Outcome:
         raise _stale(cube.id, version, cube.version - 1)
     row, scopes, seq = next_version(db, cube, change.actor, change.action, change.detail)
     if change.searchable is not None:
-        _write_searchable(db, row, scopes, seq, change.searchable)
+        _write_searchable(db, row, scopes[-1], seq, change.searchable)
     if change.place is not None:
         filing.file(db, row, scopes[-1], seq, change.place)
     db.execute("DELETE FROM grants WHERE row = ?", (row,))
@@ -250,7 +247,7 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
         db.execute(
             "INSERT INTO tombstones VALUES (?,?,?,?,?,?,?)", (cube, row, seq, scope, change.at.timestamp(), "/".join(change.actor), reason)
         )
-        for table, column in (("vectors", "row"), ("lexical", "rowid"), ("grants", "row"), ("keys", "row"), ("cubes", "row")):
+        for table, column in (("vectors", "row"), ("grants", "row"), ("keys", "row"), ("cubes", "row")):
             db.execute(f"DELETE FROM {table} WHERE {column} = ?", (row,))
         for table, column in (
             ("usage", "id"),

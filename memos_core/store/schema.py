@@ -109,6 +109,9 @@ CREATE INDEX images_blob ON images (blob);
 CREATE TABLE keys (scope INTEGER NOT NULL, key INTEGER NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (scope, key, row)) WITHOUT ROWID;
 CREATE INDEX keys_row ON keys (row);
 
+-- Words are looked for in the terms that the index holds: reading a full-text index took longer than scanning them.
+DROP TABLE lexical;
+
 -- How much a scope and all below it may hold; NULL for no limit.
 CREATE TABLE budgets (scope INTEGER PRIMARY KEY, facts INTEGER, bytes INTEGER, strength REAL, erase_after REAL);
 """

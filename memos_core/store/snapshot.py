@@ -16,8 +16,6 @@ from memos_core.lifespan import heat
 from memos_core.store import chains
 from memos_core.store.shelves import Authorised, Shelves
 
-MOST_WORDS = 200
-
 _HEAD = "SELECT c.row, c.body, u.recalls, u.sessions, u.last_used_at, u.heat_log2 FROM cubes c LEFT JOIN usage u ON u.id = c.id"
 
 
@@ -85,12 +83,17 @@ def below(scope: Scope) -> tuple[str, str]:
 
 
 def compose(body: bytes, usage: tuple[int | None, int | None, float | None, float | None], now: datetime) -> MemCube:
-    """A head with its usage as of `now`."""
+    """A head with its usage as of `now`. Raises StoreCorrupt."""
     cube = chains.load(body)
     recalls, sessions, last, heat_log2 = usage
     if recalls is None or sessions is None or last is None:
         return cube
-    view = Usage(recalls=recalls, sessions=sessions, last_used_at=datetime.fromtimestamp(last, UTC), heat=heat(heat_log2, now))
+    try:
+        view = Usage(recalls=recalls, sessions=sessions, last_used_at=datetime.fromtimestamp(last, UTC), heat=heat(heat_log2, now))
+    except (OverflowError, TypeError, ValueError):  # values that nobody wrote
+        raise StoreCorrupt(
+            f"the usage kept of cube {cube.id} is damaged. Restore the directory from a backup; nothing has been overwritten"
+        ) from None
     return cube.model_copy(update={"usage": view})
 
 
@@ -254,17 +257,6 @@ class Snapshot(Shelves):
         """Plaintext that an earlier version made searchable, and that has not been read anew yet; oldest first."""
         query = "SELECT c.body FROM vectors v JOIN cubes c ON c.row = v.row WHERE v.features = x'' ORDER BY v.row LIMIT ?"
         return [chains.load(row[0]) for row in self.db.execute(query, (limit,))]
-
-    def lexical_rows(self, words: Sequence[str], scope: Scope) -> list[int] | None:
-        """Rows at or below a scope that hold any of the words (letters and digits only), in order.
-
-        None when the scope is unknown or there are more words than a full-text query should have: then every row may hold one.
-        """
-        number = self.db.execute("SELECT scope FROM scopes WHERE key = ?", (scope_key(scope),)).fetchone()
-        if number is None or not words or len(words) > MOST_WORDS:
-            return None
-        query = f'"_{number[0]}" AND (' + " OR ".join(f'"{word}"' for word in words) + ")"
-        return [row[0] for row in self.db.execute("SELECT rowid FROM lexical WHERE lexical MATCH ? ORDER BY rowid", (query,))]
 
     # ------------------------------------------------------------------ turns
     def placements(self, scope: Scope, session: str) -> dict[str, list[tuple[MemCube, MemCube]]]:

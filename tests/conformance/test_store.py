@@ -40,7 +40,7 @@ def cube(name: str, version: int = 1, text: str = "text", payload: Payload | Non
 
 
 def add(name: str, identity: bytes | None = None, parents: tuple[tuple[str, int], ...] = (), text: str = "text") -> Add:
-    searchable = Searchable(np.ones(4, dtype="<f4"), np.array([1, 2], dtype=np.uint32), text, Features())
+    searchable = Searchable(np.ones(4, dtype="<f4"), np.array([1, 2], dtype=np.uint32), Features())
     return Add(cube(name, text=text), ANA, searchable, identity=identity, parents=parents)
 
 

@@ -116,7 +116,7 @@ OPERATIONS: dict[str, Callable[[MemOS], Any]] = {
 }
 NAMES = list(OPERATIONS)
 STEPWISE = {"over budget", "expire", "erase what was archived"}  # ticks: several transactions
-FORGOTTEN = {  # by stems, which is what the full-text index holds
+FORGOTTEN = {  # by stems
     "forget one of a list": ("quixotrop", ["Quixotrope is for Ana."]),
     "forget with all that came of it": ("zanzibarin", ["Ana likes zanzibarine.", "Ana loves zanzibarine."]),
     "erase what was archived": ("xylophil", ["Ben has a xylophile dog.", "Ben has a cat."]),
@@ -240,8 +240,8 @@ def portrait(folder: Path) -> Any:
         "versions": sorted(table("SELECT id, version, action, body IS NULL FROM versions")),
         "audit": table("SELECT seq, scope, position, actor, action, id, version, detail FROM audit ORDER BY seq"),
         "tombstones": sorted(table("SELECT id, row, seq, reason FROM tombstones")),
-        "searchable": table("SELECT v.row, v.seq, l.terms FROM vectors v JOIN lexical l ON l.rowid = v.row ORDER BY v.row"),
-        "sizes": table("SELECT (SELECT count(*) FROM vectors), (SELECT count(*) FROM lexical), (SELECT count(*) FROM meta)"),
+        "searchable": table("SELECT row, seq, hex(terms) FROM vectors ORDER BY row"),
+        "sizes": table("SELECT (SELECT count(*) FROM vectors), (SELECT count(*) FROM meta)"),
         "lineage": sorted(table("SELECT child, parent, relation, parent_version FROM lineage")),
         "relations": sorted(table("SELECT older, newer, kind, confidence, why, resolution, at FROM relations")),
         "merged": table("SELECT seq, id, scope, session, after FROM merged ORDER BY seq"),

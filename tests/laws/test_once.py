@@ -28,7 +28,7 @@ def opened(folder: str | Path) -> MemOS:
 
 
 def digest(memos: MemOS) -> dict[str, tuple[int, str]]:
-    """Every table, also those of the full-text index: how many rows, and a hash of them."""
+    """Every table: how many rows, and a hash of them."""
     with memos._store.read() as view:
         tables = [row[0] for row in view.db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         rows = {table: sorted(map(repr, view.db.execute(f"SELECT * FROM {table}"))) for table in tables}

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import memos_core.reading
 from memos_core import MemOS
 from memos_core.access import may
 from tests.conftest import NOW, bag_of_words
@@ -72,10 +70,8 @@ EVERYBODY = [(scope, actor, 0) for scope in PLACES for actor in (None, LOCAL, *P
 @settings(max_examples=60)
 @example(EVERYWHERE, EVERYBODY)
 @given(steps, questions)
-@pytest.mark.parametrize("full_text_from", [0, 20_000])
-def test_hits_are_what_the_actor_may_read(full_text_from: int, steps: list, questions: list) -> None:  # type: ignore[type-arg]
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memos_core.reading, "FULL_TEXT_FROM", full_text_from)
+def test_hits_are_what_the_actor_may_read(steps: list, questions: list) -> None:  # type: ignore[type-arg]
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.memos"
         facts: dict[str, Fact] = {}
         with MemOS.open(path, embedder=bag_of_words) as memos:
