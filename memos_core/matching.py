@@ -7,7 +7,7 @@ of 64 bits, so a handful of look-ups finds what a message could have to do with,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -22,6 +22,7 @@ from memos_core.conflict.relation import Relation, RelationKind
 from memos_core.conflict.resolution import OnConflict, Related, decided
 from memos_core.cube import MemCube, Plaintext, State
 from memos_core.duplicate import Said, bag_key, repeats
+from memos_core.duplicate.fingerprint import from_hex
 from memos_core.house import House
 from memos_core.intake import as_searchable
 from memos_core.lifespan import expired
@@ -32,6 +33,8 @@ MOST_CLAIMS = 16
 """Claims of one message that are looked at."""
 PER_KEY = 128
 """Memories taken from under one key, the newest."""
+NEAR, MOST_NEAR = 24, 4
+"""Bits of 192 that the fingerprints of near duplicates differ in at most, an estimated cosine of 0.92; how many are looked at."""
 MOST_SAME = 16
 """Memories of the same letters and figures that a message is compared with, the newest."""
 MOST_CANDIDATES = 24
@@ -96,7 +99,7 @@ class Matcher:
             return add
         entry = _Entry(add.cube, add.searchable.vector)
         entry.__dict__["claims"] = tuple(said)
-        same = next((other for other in self._under(add.searchable.keys[:1]) if self._repeats(entry, other)), None)
+        same = next((other for other in self._alike(entry, add.searchable.keys[:1]) if self._repeats(entry, other)), None)
         if same is not None:
             return replace(add, into=same.cube.id)
         found = self._relations(entry)
@@ -171,9 +174,14 @@ class Matcher:
         return self._house.similarity(newer.text, older.text)
 
     # ------------------------------------------------------------------ what is there
-    def _under(self, keys: Sequence[int]) -> list[_Entry]:
-        stored = self._read([row for key in keys for row in self._rows(key)[:MOST_SAME]])
-        return [*stored.values(), *(entry for key in keys for entry in self._filed.get(key, ())[-MOST_SAME:])]
+    def _alike(self, entry: _Entry, keys: Sequence[int]) -> Iterator[_Entry]:
+        """What may say the same: of the same letters and figures, then what is nearest by fingerprint."""
+        for key in keys:
+            yield from self._read(self._rows(key)[:MOST_SAME]).values()
+            yield from self._filed.get(key, ())[-MOST_SAME:]
+        if self._scope is not None and entry.cube.identifiers.fingerprint is not None:
+            bits = from_hex(entry.cube.identifiers.fingerprint)
+            yield from self._read(self._house.index.near(self._scope, bits, NEAR, MOST_NEAR)).values()
 
     def _rows(self, key: int) -> list[int]:
         return [] if self._scope is None else self._view.rows_under(self._scope, key, PER_KEY)

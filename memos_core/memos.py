@@ -197,12 +197,16 @@ class MemOS(Lifecycle, Browsing, Sources):
         as_of: datetime | str | None = None,
         between: Sequence[datetime | str] | None = None,
         context: Sequence[str] = (),
+        exact: bool = True,
     ) -> Recall:
         """What the memory holds on a query, best first, of what the actor may read at or below the scope. Reads only.
 
         Exact: every such memory is scored, and no other. as_of: what had been said by that time and was true then, with the text of
         then; what has been forgotten or has expired since stays out. between: only what was said from then until then; a time
-        that the query names is a preference instead. context: what was said just before. Raises InvalidInput or StoreError.
+        that the query names is a preference instead. context: what was said just before.
+
+        exact=False: of a scope of more than some thousands, look only at those nearest by fingerprint, the best by words and what was
+        said beside them; then `recall.exact` is False. For very large scopes. Not with as_of. Raises InvalidInput or StoreError.
         """
         if not isinstance(query, str):
             raise InvalidInput(f"query must be a str, got {type(query).__name__}")
@@ -215,7 +219,7 @@ class MemOS(Lifecycle, Browsing, Sources):
         if not query.strip():
             return Recall(query, ())
         before = tuple(as_text(text, "context") for text in context)
-        return search(self._house, Wanted(as_text(query, "query"), place, who, k, clock, then, window, before))
+        return search(self._house, Wanted(as_text(query, "query"), place, who, k, clock, then, window, before, exact=exact))
 
     def timeline(
         self,

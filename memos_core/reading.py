@@ -27,6 +27,8 @@ from memos_core.store.shelves import Authorised
 from memos_core.store.snapshot import Snapshot
 from memos_core.when import Window, names_a_time, window_of
 
+SHORTLIST = 3_000
+"""Where a search need not be exact: memories nearest by fingerprint, and as many of the best by words, that are looked at exactly."""
 MOST_FACTS = 3
 """With a model that extracts facts, so many times as many rows are ranked, since a message and its facts share one hit."""
 
@@ -35,7 +37,7 @@ MOST_FACTS = 3
 class Wanted:
     """What is asked of the memory. as_of: how things stood at that time. between: only what was said in that window.
 
-    context: what was said just before, newest last. for_prompt: the hits are for a model to read.
+    context: what was said just before, newest last. for_prompt: the hits are for a model to read. exact: score everything.
     """
 
     query: str
@@ -47,6 +49,7 @@ class Wanted:
     between: Window | None = None
     context: tuple[str, ...] = ()
     for_prompt: bool = False
+    exact: bool = True
 
 
 def search(house: House, wanted: Wanted) -> Recall:
@@ -69,7 +72,7 @@ def search(house: House, wanted: Wanted) -> Recall:
     with house.index.lock, house.view() as view:  # nobody moves the index on while its rows are read
         authorised = view.authorised(place, who)
         past = _past(house, view, authorised, wanted.as_of, clock) if wanted.as_of is not None else None
-        found = house.index.search(vector, asked.terms, authorised, dead, past, bounds)
+        found = house.index.search(vector, asked.terms, authorised, dead, past, bounds, None if wanted.exact else SHORTLIST)
         preferred = (window.start.timestamp(), window.end.timestamp()) if window is not None and wanted.between is None else None
         people = tuple({voices[name] for name in asked.names or (voices if asked.points_back else ())})
         ranked = rank(
@@ -88,7 +91,7 @@ def search(house: House, wanted: Wanted) -> Recall:
         hits = one_of_each(hits, extracted(view, [hit.cube.id for hit in hits]), wanted.k)
     if past is None:
         hits = _belonging(house, wanted, hits, {cubes[row].id: vector for row, vector in near.items() if row in cubes})
-    return Recall(query, hits, window)
+    return Recall(query, hits, window, found.sample is None)
 
 
 def _belonging(house: House, wanted: Wanted, hits: tuple[Hit, ...], vectors: Mapping[CubeId, np.ndarray]) -> tuple[Hit, ...]:

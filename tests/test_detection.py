@@ -206,3 +206,13 @@ def test_relation(memos: MemOS) -> None:
         MemOS.open(memos.path, embedder=bag_of_words, model="gpt")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="on_conflict must be one of"):
         MemOS.open(memos.path, embedder=bag_of_words, on_conflict="fight")
+
+
+# ---------------------------------------------------------------------- by fingerprint
+
+
+def test_a_repetition_that_no_key_finds_is_found_by_its_fingerprint(memos: MemOS) -> None:
+    """A hyphenated word with a number or an article in it has other letters when it is written in one."""
+    first = said(memos, "She called my brother a one-a-day gardener of tulips and roses.")
+    again = said(memos, "She called my brother a oneaday gardener of tulips and roses.", 1)
+    assert again.outcome == "merged" and again.id == first.id

@@ -9,6 +9,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import faiss
@@ -17,11 +18,14 @@ import numpy as np
 from memos_core.analyse import terms as hashed
 from memos_core.analyse import words
 from memos_core.cube import State
+from memos_core.duplicate.fingerprint import fingerprint
 from memos_core.errors import StoreCorrupt
 from memos_core.hierarchy import CONTEXT_MESSAGES, Draft, Forest, Thread, concept_id, topic_key
+from memos_core.index.coarse import Candidates as Near
 from memos_core.index.columns import COLUMNS, Chosen, Columns
 from memos_core.index.file import Contents, read, storage, write
 from memos_core.index.threads import Threads, talks
+from memos_core.index.voices import called, often_called
 from memos_core.lifespan import RECALLABLE
 from memos_core.past import Past
 from memos_core.recall.features import unpack
@@ -32,13 +36,13 @@ from memos_core.store.snapshot import Event, Snapshot
 from memos_core.when import Window
 
 ALWAYS = (-math.inf, math.inf)
+SAMPLE = 4096
+"""Rows that tell how alike all of a large scope is to a question."""
 
 _STATES = list(State)
 _RECALLABLE = np.array([state in RECALLABLE for state in _STATES])
 _STANDING = np.array([state in (State.ACTIVE, State.CONTESTED) for state in _STATES])
 _SUPERSEDED = _STATES.index(State.SUPERSEDED)
-_CALLED_OFTEN, _CALLED_SHARE, _SAME_PERSON = 2, 0.3, 0.8
-"""A name that people are addressed by is the other speaker's: said so often, in that share of its uses, to one person."""
 
 
 def session_key(scope: int, session: str | None) -> int:
@@ -76,6 +80,7 @@ class Index:
         self._by_scope: dict[int, list[int]] = {}
         self._forests: dict[int, Forest] = {}
         self._labels: dict[int, frozenset[int]] = {}
+        self._near: dict[int, Near] = {}
 
     def __len__(self) -> int:
         return len(self._position)
@@ -159,6 +164,7 @@ class Index:
             "concept": event.concept, "task": event.task, "given": event.given, "topic": topic,
         })  # fmt: skip
         self._by_scope.setdefault(event.scope, []).append(position)
+        self._near.setdefault(event.scope, Near()).add(event.row, self._columns["fingerprint"][position])
         if session:
             self._threads.link(position, session, self._columns["occurred_at"], self._columns["row"])
         if event.concept:
@@ -169,6 +175,7 @@ class Index:
         """Undo `_describe`."""
         scope, session, concept = (int(self._columns[name][position]) for name in ("scope", "session", "concept"))
         self._by_scope[scope].remove(position)
+        self._near[scope].remove(int(self._columns["row"][position]))
         if session:
             self._threads.unlink(position, session)
         if concept and self._forests[scope].drop(concept, self._matrix()[position]) == 0:
@@ -245,34 +252,17 @@ class Index:
         """
         with self.lock:
             positions = self._positions(authorised, now, past)
-            features = Chosen(self._columns, positions)
-            found: dict[int, int] = {}
+            features, found = Chosen(self._columns, positions), dict[int, int]()
             for number, word in names.items():
                 own = features["voice"][features["name"] == number]
-                voice = Counter(own.tolist()).most_common(1)[0][0] if len(own) else self._called(number, word, positions, features)
+                voice = Counter(own.tolist()).most_common(1)[0][0] if len(own) else 0
+                if not voice and often_called(number, features):
+                    flat, _ = self._gather_terms(positions, self._terms, self._ends)
+                    uses = int(np.count_nonzero(flat == hashed(words(word))[:1])) if words(word) else 0
+                    voice = called(number, uses, features, *self._neighbours(positions))
                 if voice:
                     found[number] = voice
             return found
-
-    def _called(self, number: int, word: str, positions: np.ndarray, features: Chosen) -> int:
-        """The voice that goes by a name in the mouths of others; 0 for none."""
-        where = np.flatnonzero(features["called"] == number)
-        if len(where) < _CALLED_OFTEN:
-            return 0
-        flat, _ = self._gather_terms(positions, self._terms, self._ends)
-        uses = int(np.count_nonzero(flat == hashed(words(word))[:1])) if words(word) else 0
-        if not uses or len(where) < _CALLED_SHARE * uses:
-            return 0
-        before, after = self._neighbours(positions)
-        beside = np.concatenate([before[where], after[where]])
-        speaker = np.concatenate([features["voice"][where]] * 2)
-        near = (beside >= 0) & (speaker > 0)
-        others = features["voice"][beside[near]]
-        counted = Counter(others[(others != speaker[near]) & (others > 0)].tolist())
-        if not counted:
-            return 0
-        voice, times = counted.most_common(1)[0]
-        return int(voice) if times >= _SAME_PERSON * counted.total() else 0
 
     def search(
         self,
@@ -282,10 +272,13 @@ class Index:
         now: float,
         past: Past | None = None,
         between: tuple[float, float] = ALWAYS,
+        shortlist: int | None = None,
     ) -> Candidates:
         """Score every authorised row. vector: float32 [d] of unit length. query: stemmed words. now: seconds.
 
         past: score what stood at an earlier time instead, by its text of that time. between: only what was said from then until then.
+        shortlist: score only so many of those nearest by fingerprint, so many of the best by words, and what was said beside them;
+        when that leaves something out, the candidates say so. Not of the past.
         """
         with self.lock:
             positions = self._positions(authorised, now, past, between)
@@ -293,7 +286,33 @@ class Index:
             columns = Chosen(self._columns, positions)
             if past is not None:
                 return self._search_past(vector, wanted, positions, columns, past)
-            return self._candidates(positions, columns, wanted, self._dense(vector, positions), self._lexical(wanted, positions))
+            lexical = bm25(wanted, *self._gather_terms(positions, self._terms, self._ends))
+            if shortlist is None or len(positions) <= shortlist:
+                return self._candidates(positions, columns, wanted, self._dense(vector, positions), lexical)
+            kept = self._shortlist(vector, positions, lexical, authorised, shortlist)
+            some = positions[:: max(1, len(positions) // SAMPLE)]
+            chosen = positions[kept]
+            found = self._candidates(chosen, Chosen(self._columns, chosen), wanted, self._dense(vector, chosen), lexical[kept])
+            return replace(found, sample=self._dense(vector, some))
+
+    def _shortlist(self, vector: np.ndarray, positions: np.ndarray, lexical: np.ndarray, authorised: Authorised, size: int) -> np.ndarray:
+        """Ascending places among the positions that are worth an exact look."""
+        bits = fingerprint(vector)
+        lists = [self._near[scope].nearest(bits, size) for scope in authorised.scopes if scope in self._near]
+        rows, differing = (np.concatenate([each[part] for each in lists] or [np.zeros(0, np.int64)]) for part in (0, 1))
+        rows = rows[np.argsort(differing, kind="stable")[:size]].tolist()
+        near = [self._position[row] for row in (*rows, *authorised.rows) if row in self._position]
+        said = np.flatnonzero(lexical)
+        if len(said) > size:
+            said = said[np.argpartition(-lexical[said], size)[:size]]
+        found = np.concatenate([np.array(near, dtype=np.int64), positions[said]])
+        beside = np.concatenate([found, self._threads.before[found], self._threads.after[found]])
+        return np.flatnonzero(np.isin(positions, beside))
+
+    def near(self, scope: int, bits: np.ndarray, within: int, count: int) -> list[int]:
+        """Rows of a scope whose fingerprints differ from these bits, uint8 [32], in few of the text's; nearest first."""
+        with self.lock:
+            return self._near[scope].near(bits, within, count) if scope in self._near else []
 
     def _candidates(self, positions: np.ndarray, columns: Chosen, wanted: np.ndarray, dense: np.ndarray, lexical: np.ndarray) -> Candidates:
         before, after = self._neighbours(positions)
@@ -367,10 +386,6 @@ class Index:
         offsets = np.repeat(starts - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
         return terms[np.arange(lengths.sum()) + offsets], lengths
 
-    def _lexical(self, query: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        flat, held = self._gather_terms(positions, self._terms, self._ends)
-        return bm25(query, flat, held)
-
     # ------------------------------------------------------------------ placing new facts
     def draft(self, scope: int | None, sessions: Collection[str]) -> Draft:
         """Where new facts of a scope would be filed; scope: its number, None for one that is new."""
@@ -421,6 +436,9 @@ class Index:
         self._vectors.add(np.ascontiguousarray(contents.vectors))
         self._labels = {concept: frozenset(terms) for concept, terms in contents.labels.items()}
         self._position = {int(row): position for position, row in enumerate(columns["row"])}
+        for scope in np.unique(columns["scope"]).tolist():
+            mine = columns["scope"] == scope
+            self._near[scope] = Near(columns["row"][mine], columns["fingerprint"][mine])
         self._threads = Threads(size)
         self._threads.rebuild(columns["session"], columns["occurred_at"], columns["row"])
         for position, (scope, concept, task) in enumerate(columns[["scope", "concept", "task"]].tolist()):

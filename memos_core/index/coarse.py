@@ -1,4 +1,4 @@
-"""What is near by fingerprint: a shortlist of any size out of a million in milliseconds, and near-duplicate candidates of a scope.
+"""What is near by fingerprint: a shortlist out of a million in milliseconds, and near-duplicate candidates of a scope.
 
 Bits are compared one with all, exactly, by faiss's binary scan; only what they stand for is approximate. A search that starts here
 looks at the vectors of the shortlist afterwards and says that it is not exact.
@@ -36,10 +36,11 @@ class Candidates:
     much of what differs in as many bits as reordered text does.
     """
 
-    def __init__(self) -> None:
-        self._bits = np.zeros((64, BYTES), dtype=np.uint8)
-        self._rows = np.zeros(64, dtype=np.int64)
-        self._count = 0
+    def __init__(self, rows: np.ndarray | None = None, fingerprints: np.ndarray | None = None) -> None:
+        """rows: int64 [n], with their fingerprints, uint8 [n, 32]; none to begin with nothing."""
+        self._bits = np.zeros((64, BYTES), dtype=np.uint8) if fingerprints is None else text_only(fingerprints)
+        self._rows = np.zeros(64, dtype=np.int64) if rows is None else np.array(rows, dtype=np.int64)
+        self._count = 0 if rows is None else len(rows)
 
     def __len__(self) -> int:
         return self._count
@@ -47,8 +48,9 @@ class Candidates:
     def add(self, row: int, fingerprint: np.ndarray) -> None:
         """Take in a fact's fingerprint, uint8 [32]. A row is added once; remove it first to change it."""
         if self._count == len(self._rows):
-            self._bits = np.concatenate([self._bits, np.zeros_like(self._bits)])
-            self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])
+            room = max(64, self._count)
+            self._bits = np.concatenate([self._bits, np.zeros((room, BYTES), dtype=np.uint8)])
+            self._rows = np.concatenate([self._rows, np.zeros(room, dtype=np.int64)])
         self._bits[self._count] = text_only(fingerprint)
         self._rows[self._count] = row
         self._count += 1
@@ -61,10 +63,15 @@ class Candidates:
             self._bits[last] = 0
             self._count = last
 
+    def nearest(self, fingerprint: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """At most `count` rows, int64 [k], nearest first, and how many bits of the text's differ; by row in a tie."""
+        found, differing = nearest(text_only(fingerprint), self._bits[: self._count], count)
+        rows = self._rows[found]
+        order = np.lexsort((rows, differing))
+        return rows[order], differing[order]
+
     def near(self, fingerprint: np.ndarray, within: int = WITHIN, count: int = 16) -> list[int]:
         """Rows whose text's bits differ in at most `within`, the nearest first, at most `count`; by row in a tie."""
-        found, differing = nearest(text_only(fingerprint), self._bits[: self._count], count)
-        kept = differing <= within
-        rows = self._rows[found[kept]]
-        ordered: list[int] = rows[np.lexsort((rows, differing[kept]))].tolist()
-        return ordered
+        rows, differing = self.nearest(fingerprint, count)
+        kept: list[int] = rows[differing <= within].tolist()
+        return kept

@@ -35,11 +35,15 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """What a query brought up, best first. window: the time window understood from the query, or None."""
+    """What a query brought up, best first. window: the time window understood from the query, or None.
+
+    exact: whether every memory that the actor may read was scored.
+    """
 
     query: str
     hits: tuple[Hit, ...]
     window: Window | None = None
+    exact: bool = True
 
     @property
     def text(self) -> str:

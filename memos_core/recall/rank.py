@@ -45,6 +45,7 @@ class Candidates:
 
     features: by the names of FEATURES. topic: int64, what is said of one concept in one session; 0 for none. place: how well the query names the
     memory's place in the hierarchy, 0 to 1. before, after: int64, positions of the neighbours in the session among the n; -1 for none.
+    sample: where only a shortlist is scored, the cosines of some of all; None when all is here.
     """
 
     rows: np.ndarray
@@ -58,6 +59,7 @@ class Candidates:
     before: np.ndarray
     after: np.ndarray
     superseded: np.ndarray
+    sample: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +100,20 @@ class Ranked:
     reasons: tuple[Reason, ...]
 
 
-def standardised(values: np.ndarray, least: float) -> np.ndarray:
-    """In standard deviations from the mean, which count as no less than `least`: among few, or alike, small differences mean little."""
-    return (values - values.mean()) / max(float(values.std()), least) if len(values) else values
+def standardised(values: np.ndarray, least: float, sample: np.ndarray | None = None) -> np.ndarray:
+    """In standard deviations from the mean, which count as no less than `least`: among few, or alike, small differences mean little.
+
+    sample: what mean and deviation are taken of, where the values are a choice.
+    """
+    of = values if sample is None else sample
+    return (values - of.mean()) / max(float(of.std()), least) if len(values) else values
 
 
 def fuse(found: Candidates, asked: Asked, now: float) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Total score and its parts, float64 [n] each."""
     count, traits = len(found.rows), found.features["traits"]
     best = float(found.lexical.max()) if count else 0.0
-    meaning = standardised(found.dense, ALIKE)
+    meaning = standardised(found.dense, ALIKE, found.sample)
     parts = {"meaning": 0.5 * meaning, "words": 0.5 * BEST_WORDS * found.lexical / best if best > 1e-9 else np.zeros(count)}
     base = np.maximum(parts["meaning"] + parts["words"], 0.0)
     seeds = _seeds(base)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from datetime import timedelta
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -185,3 +186,35 @@ def test_the_index_sees_what_another_process_wrote(tmp_path: Path) -> None:
         assert [hit.cube.id for hit in first.recall("piano", scope="ana").hits] == [done.id]
         first.forget(done.id)
         assert second.recall("piano", scope="ana").hits == ()
+
+
+def test_a_search_that_need_not_be_exact_says_so_and_finds_nearly_the_same(tmp_path: Path) -> None:
+    rng, vectors = np.random.default_rng(3), dict[str, np.ndarray]()
+    topics = rng.standard_normal((60, 64))
+
+    def embed(texts: list[str]) -> np.ndarray:
+        for text in texts:
+            vectors.setdefault(text, topics[crc32(text.encode()) % 60] + 0.6 * rng.standard_normal(64))
+        return np.stack([vectors[text] for text in texts])
+
+    with MemOS.open(tmp_path / "x.memos", embedder=embed, on_conflict="ignore") as memos:
+        for user in ("ana", "ben"):
+            memos.remember([f"note {i} on {WORDS[i % 10]}" for i in range(4000)], scope=("crowd", user))
+        done = memos.remember("a note on Quito", scope=("crowd", "ana"))[0]
+        memos.remember("a note on Quito that is forgotten", scope=("crowd", "ana"))
+        memos.forget(memos.recall("Quito forgotten", scope=("crowd", "ana"), k=1).hits[0].cube.id)
+        common = []
+        for number in range(20):
+            exact = memos.recall(f"what of {number} then", scope=("crowd",), k=10)
+            rough = memos.recall(f"what of {number} then", scope=("crowd",), k=10, exact=False)
+            assert exact.exact and not rough.exact and len(rough.hits) == 10
+            common.append(len({hit.cube.id for hit in exact.hits} & {hit.cube.id for hit in rough.hits}))
+        assert np.mean(common) >= 9
+        assert memos.recall("Quito", scope=("crowd",), k=1, exact=False).hits[0].cube.id == done.id  # found by its word alone
+        assert all(
+            hit.cube.governance.scope == ("crowd", "ben") for hit in memos.recall("note 7", scope=("crowd", "ben"), exact=False).hits
+        )
+        few = memos.recall("note", scope=("nobody",), exact=False)
+        assert few.exact and few.hits == ()
+    with MemOS.open(tmp_path / "x.memos", embedder=embed, on_conflict="ignore") as memos:  # from the index's file
+        assert not memos.recall("what of 3 then", scope=("crowd",), exact=False).exact
