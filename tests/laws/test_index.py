@@ -210,7 +210,7 @@ def test_a_search_that_need_not_be_exact_says_so_and_finds_nearly_the_same(tmp_p
             assert exact.exact and not rough.exact and len(rough.hits) == 10
             common.append(len({hit.cube.id for hit in exact.hits} & {hit.cube.id for hit in rough.hits}))
         assert np.mean(common) >= 9
-        found = memos.recall("Quito", scope=("crowd",), k=10, exact=False).hits
+        found = memos.recall("Quito", scope=("crowd",), k=500, exact=False).hits
         assert done.id in {hit.cube.id for hit in found}  # by its word alone
         assert all(
             hit.cube.governance.scope == ("crowd", "ben") for hit in memos.recall("note 7", scope=("crowd", "ben"), exact=False).hits
