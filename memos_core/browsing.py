@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import networkx as nx
+import numpy as np
 
 from memos_core.access import may_enter, require
 from memos_core.bound import ActorLike, Bound, ScopeLike
 from memos_core.changes import Name, Refile
 from memos_core.cube import Actor, CubeId, MemCube, Scope, as_scope, as_time
+from memos_core.duplicate.fingerprint import alignment, from_hex
 from memos_core.errors import InvalidInput, NotFound
 from memos_core.house import House
 from memos_core.labels import UNFILED, label_all
@@ -103,6 +105,28 @@ class Browsing(Bound):
             raise InvalidInput("merge takes the paths of two different concepts, like 'care/allergies'")
         moved = tuple((fact.id, target, tasks[target]) for fact in facts if fact.concept == source)
         self._store.commit([Refile(place, moved, who, clock, "merged by hand")])
+
+    def aligned(self, id: CubeId, *, actor: ActorLike = None, now: datetime | None = None) -> list[tuple[str, float]]:
+        """The tasks of a memory's scope by how well each fits what the memory was said in: label and estimated cosine, best first.
+
+        Read off the memory's fingerprint; sixty-four bits tell tasks that are far apart. Raises InvalidInput, NotFound or AccessDenied.
+        """
+        clock = as_time(now, "now")
+        cube = self._permitted(id, "read", self._who(actor, None), clock)
+        if cube.identifiers.fingerprint is None:
+            raise InvalidInput(f"cube {id} has no fingerprint; it holds no text, or was written by an earlier version")
+        bits = from_hex(cube.identifiers.fingerprint)[None]
+        with self._house.view() as view:
+            facts = _facts_of(view, cube.governance.scope, clock)
+            number = view.scope_number(cube.governance.scope)
+            labels = label_all(facts, {} if number is None else view.labels({number}).get(number, {}))
+            vectors = self._house.index.vectors([fact.row for fact in facts])
+        sums: dict[int, np.ndarray] = {}
+        for fact in facts:
+            if fact.task and fact.row in vectors:
+                sums[fact.task] = sums.get(fact.task, 0.0) + vectors[fact.row]
+        fits = [(labels[task], float(alignment(bits, centroid)[0])) for task, centroid in sums.items()]
+        return sorted(fits, key=lambda fit: (-fit[1], fit[0]))
 
     def _shown(
         self, scope: ScopeLike, path: str | Sequence[str], actor: ActorLike, now: datetime | None

@@ -162,3 +162,15 @@ def test_a_tree_of_a_hundred_thousand_facts() -> None:
     assert len(children) <= most_concepts(len(concepts)) and max(children.values()) <= most_concepts(len(concepts)) * 12
     assert int(draft.counts.max()) <= most(count)
     assert build()[0][:20_000] == places[:20_000]
+
+
+def test_a_memory_is_aligned_with_the_task_that_it_was_said_in(memos: MemOS) -> None:
+    for topic, path in (("tomato seeds soil garden", "home/garden"), ("violin bow strings concert", "music/violin")):
+        memos.remember([f"{topic} {number} {topic}" for number in range(6)], scope=ANA, path=path, session=path)
+    (done,) = memos.remember("Yes, exactly that one.", scope=ANA, path="other/things", session="music/violin")
+    fits = memos.aligned(done.id)
+    assert fits[0][0] == "music" and {label for label, _ in fits} == {"music", "home", "other"}
+    assert all(-1 <= estimate <= 1 for _, estimate in fits)
+    changed = memos.update(done.id, text="No, another one.")
+    assert changed.identifiers.fingerprint != done.cube.identifiers.fingerprint
+    assert memos.aligned(done.id)[0][0] == "music"  # another text, in the same context
