@@ -41,7 +41,7 @@ from memos_core.lifecycle import Lifecycle
 from memos_core.lifespan import recallable
 from memos_core.parse import as_access, as_member, as_path, as_priority, as_session, as_ttl
 from memos_core.parse.triples import template as check_template
-from memos_core.pictures import noted_with_images
+from memos_core.pictures import flattened, noted_with_images
 from memos_core.plan import Message, strip_blocks
 from memos_core.policy import Move, Thresholds
 from memos_core.reading import Wanted, search, timeline, understood
@@ -264,21 +264,23 @@ class MemOS(Lifecycle, Browsing, Sources):
     ) -> Turn:
         """Recall and plan for the last user message of a conversation; nothing is written until `turn.commit(reply)`.
 
-        messages: the visible conversation, dictionaries with `role` and `content`; never mutated. token_budget: tokens that
+        messages: the visible conversation, dictionaries with `role` and `content`; never mutated. Contents may be lists of parts, and
+        `images` may come beside them, as in `remember`: the prompt holds them as they came. token_budget: tokens that
         memory may take of the prompt, counted by the engine's tokenizer, else about four characters each.
         Raises InvalidInput, AccessDenied or StoreError.
         """
         clock, place, name = as_time(now, "now"), as_scope(scope), as_session(session) or "default"
         who = self._who(actor, place)
         require(may_enter(who, place), who, "write", f"scope {'/'.join(place)}")
-        seen = visible(messages)
+        flat, pictured = flattened(messages)
+        seen = visible(flat)
         query = seen.user["content"]
         # the visible conversation must not take the places of what it does not say
         most = 3 * k + len(seen.said)
         wanted = Wanted(query, place, who, most, clock, context=seen.before, for_prompt=True)
         found = search(self._house, wanted) if query.strip() else Recall(query, ())
         recall = Recall(query, for_prompt([hit for hit in found.hits if hit.text not in seen.said], k), found.window)
-        return begun(self._house, seen, recall, place, name, who, token_budget, clock)
+        return begun(self._house, seen, pictured, recall, place, name, who, token_budget, clock)
 
     def tick(self, now: datetime | None = None) -> list[Move]:
         """Let the scheduler move memory by its use: expire, archive what is over budget, prefill what is hot, drop what does not fit.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from memos_core.access import may, rules
@@ -15,14 +16,28 @@ from memos_core.house import House
 from memos_core.intake import Template, identity
 from memos_core.lifespan import recallable
 from memos_core.parse import notes
+from memos_core.pictures import noted_with_images, unflattened
 from memos_core.plan import Message, make_plan, render, strip_blocks
 from memos_core.recall import Recall
 from memos_core.turn import Remembered, Turn, Visible
 from memos_core.writing import new_facts
 
 
-def begun(house: House, seen: Visible, recall: Recall, place: Scope, session: str, who: Actor, token_budget: int, clock: datetime) -> Turn:
-    """A turn under way with its plan and prompt. seen: the conversation. recall: what may enter the prompt."""
+def begun(
+    house: House,
+    seen: Visible,
+    pictured: Mapping[int, Message],
+    recall: Recall,
+    place: Scope,
+    session: str,
+    who: Actor,
+    token_budget: int,
+    clock: datetime,
+) -> Turn:
+    """A turn under way with its plan and prompt. seen: the conversation as text; pictured: by index, messages that are more than text.
+
+    recall: what may enter the prompt.
+    """
     with house.view() as view:
         placements = view.placements(place, session)
         kept = kept_heads(view, clock, place) if rules(who, place) else []
@@ -43,19 +58,26 @@ def begun(house: House, seen: Visible, recall: Recall, place: Scope, session: st
         scope=place,
         session=session,
         key=seen.key,
-        prompt=render(seen.messages, plan),
+        prompt=unflattened(render(seen.messages, plan), seen.messages, pictured),
         plan=plan,
         recall=recall,
-        write=lambda turn, reply, at: _take(house, turn, seen, reply, who, clock if at is None else as_time(at, "now")),
+        write=lambda turn, reply, at: _take(
+            house, turn, seen, pictured.get(seen.index), reply, who, clock if at is None else as_time(at, "now")
+        ),
     )
 
 
-def _take(house: House, turn: Turn, seen: Visible, reply: str, actor: Actor, clock: datetime) -> Sequence[Remembered]:
+def _take(
+    house: House, turn: Turn, seen: Visible, asked: Message | None, reply: str, actor: Actor, clock: datetime
+) -> Sequence[Remembered]:
+    """asked: the user's message, where it is more than text."""
     if not isinstance(reply, str):
         raise InvalidInput(f"the reply must be a str, got {type(reply).__name__}")
-    said: list[Message] = [seen.user, {"role": "assistant", "content": strip_blocks(reply)}]
     template = Template(turn.scope, actor, turn.session)
-    noted = notes([message for message in said if message["content"].strip()])
+    answer: Message = {"role": "assistant", "content": strip_blocks(reply)}
+    noted = notes([message for message in ([seen.user] if asked is None else []) + [answer] if message["content"].strip()])
+    if asked is not None:
+        noted = [*(replace(item, text=strip_blocks(item.text)) for item in noted_with_images(house, [asked], in_passing=True)), *noted]
     digests = [identity(house.store.secret, template, item, None, turn.key) for item in noted]
     adds = new_facts(house, template, noted, digests, None, clock)
     adds += gleaned(house, adds, clock)

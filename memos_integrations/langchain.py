@@ -312,13 +312,18 @@ class MemosMiddleware(AgentMiddleware):
             _commit(turn, response.result[-1])
 
 
+def text_model(model: BaseChatModel) -> Callable[[str], str]:
+    """A chat model as `MemOS.open(model=...)` takes it, from a prompt to text: it reads facts out of messages and judges contradictions."""
+    return lambda prompt: _text(model.invoke(prompt))
+
+
 # ---------------------------------------------------------------------- messages
 def _text(message: BaseMessage) -> str:
     return str(message.text)
 
 
 def _as_dict(message: BaseMessage) -> dict[str, Any]:
-    """The text of a message as the core takes it. A summary that middleware wrote is not what the user said."""
+    """A message as the core takes it: a user's with its images. A summary that middleware wrote is not what the user said."""
     if isinstance(message, HumanMessage):
         role = "assistant" if message.additional_kwargs.get("lc_source") == "summarization" else "user"
     elif isinstance(message, AIMessage):
@@ -326,7 +331,9 @@ def _as_dict(message: BaseMessage) -> dict[str, Any]:
     else:
         role = message.role if isinstance(message, ChatMessage) else "system" if isinstance(message, SystemMessage) else "tool"
     optional = {"id": message.id, "name": message.name if role == "user" else None}
-    return {"role": role, "content": _text(message), **{key: value for key, value in optional.items() if value is not None}}
+    pictured = role == "user" and any(block["type"] == "image" for block in message.content_blocks)
+    content = [dict(block) for block in message.content_blocks] if pictured else _text(message)
+    return {"role": role, "content": content, **{key: value for key, value in optional.items() if value is not None}}
 
 
 def _placed(messages: Sequence[BaseMessage], plan: Plan) -> list[BaseMessage]:

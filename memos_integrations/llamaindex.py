@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ try:
     from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, LLMMetadata, TextBlock, ToolCallBlock
     from llama_index.core.base.llms.types import MessageRole as Role
     from llama_index.core.bridge.pydantic import Field, PrivateAttr
-    from llama_index.core.llms import CustomLLM
+    from llama_index.core.llms import LLM, CustomLLM
     from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
     from llama_index.core.memory import BaseMemory
     from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
@@ -363,6 +363,11 @@ class MemosLLM(CustomLLM):
             raise InvalidInput(f"an HFEngine takes no {', '.join(sorted(unknown))}; see MemosLLM for what it takes")
         known = {name: given[name] for name in ("temperature", "top_p", "seed", "reuse") if name in given}
         return {**known, "max_new_tokens": given.get("max_tokens", self.max_tokens), "stop": tuple(given.get("stop") or ())}
+
+
+def text_model(llm: LLM) -> Callable[[str], str]:
+    """An LLM as `MemOS.open(model=...)` takes it, from a prompt to text: it reads facts out of messages and judges contradictions."""
+    return lambda prompt: str(llm.complete(prompt))
 
 
 # ---------------------------------------------------------------------- messages

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import bag_of_words
 from langchain.agents import create_agent
 from langchain.agents.structured_output import ToolStrategy
 from langchain_core.language_models import BaseChatModel
@@ -28,7 +29,7 @@ from pydantic import BaseModel, Field
 
 from memos_core import InvalidInput, MemOS, MissingExtra, NotAvailable, StoreUnusable
 from memos_integrations import langchain as door
-from memos_integrations.langchain import MemosChat, MemosMiddleware, MemosRetriever
+from memos_integrations.langchain import MemosChat, MemosMiddleware, MemosRetriever, text_model
 
 ANA = ("clinic", "ana")
 BEN = ("clinic", "ben")
@@ -151,7 +152,7 @@ def test_what_is_handed_over_stays_as_it_is_and_other_attributes_reach_the_model
     assert human.content[0]["text"].startswith("<memory") and human.content[1:] == before[1].content
     assert (human.id, human.name, human.additional_kwargs) == ("m1", "ana", {"x": 1})
     cube = memos.conversation(scope=ANA, session="default")[0]
-    assert cube.identifiers.sources == ("m1",) and cube.identifiers.speaker == "ana" and cube.payload.text == QUESTION
+    assert cube.identifiers.sources == ("m1",) and cube.identifiers.speaker == "ana" and cube.payload.text == f"{QUESTION}\n[image]"
 
 
 def test_one_instance_serves_many_users_at_once(memos: MemOS) -> None:
@@ -496,3 +497,21 @@ def test_a_missing_framework_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert spec is not None and spec.loader is not None
     with pytest.raises(MissingExtra, match=r"\[langchain\]"):
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+# ---------------------------------------------------------------------- images, and a model for the memory
+def test_a_human_message_with_an_image_is_remembered_with_it(memos: MemOS) -> None:
+    data = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    blocks = [{"type": "text", "text": "What is this?"}, {"type": "image", "base64": data, "mime_type": "image/png"}]
+    chat = MemosChat(memos=memos, scope="ana", model=Scripted(script=["A dot."]))
+    assert chat.invoke([HumanMessage(content=blocks)]).text == "A dot."
+    question = memos.conversation(scope="ana", session="default")[0]
+    assert question.payload.text == "What is this?\n[image]" and question.payload.parts[0].mime_type == "image/png"
+    assert memos.content(question.id)[1]["base64"] == data
+
+
+def test_a_chat_model_judges_for_the_memory(tmp_path: Path) -> None:
+    answer = '{"relation": "contradicts", "confidence": 0.9, "update": true, "why": "moved"}'
+    model = text_model(Scripted(script=[answer]))
+    with MemOS.open(tmp_path / "x.memos", embedder=bag_of_words, model=model) as memos:
+        assert str(memos.relation("I live in Lisbon.", "Oslo is home now.").kind) == "contradicts"

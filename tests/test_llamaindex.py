@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import bag_of_words
 from llama_index.core.agent.workflow import FunctionAgent, ReActAgent
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, ImageBlock, LLMMetadata, TextBlock
 from llama_index.core.bridge.pydantic import Field
@@ -26,7 +27,7 @@ from llama_index.core.workflow import Context
 
 from memos_core import InvalidInput, MemOS, MissingExtra, NotAvailable, StoreUnusable
 from memos_integrations import llamaindex as door
-from memos_integrations.llamaindex import MemosLLM, MemosMemory, MemosRetriever
+from memos_integrations.llamaindex import MemosLLM, MemosMemory, MemosRetriever, text_model
 
 ANA = ("clinic", "ana")
 FACT = "Ana is allergic to penicillin."
@@ -442,3 +443,9 @@ def test_a_missing_framework_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert spec is not None and spec.loader is not None
     with pytest.raises(MissingExtra, match=r"\[llamaindex\]"):
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def test_an_llm_judges_for_the_memory(tmp_path: Path) -> None:
+    answer = '{"relation": "contradicts", "confidence": 0.9, "update": true, "why": "moved"}'
+    with MemOS.open(tmp_path / "x.memos", embedder=bag_of_words, model=text_model(Scripted(script=[answer]))) as memos:
+        assert str(memos.relation("I live in Lisbon.", "Oslo is home now.").kind) == "contradicts"

@@ -181,3 +181,26 @@ def test_a_model_that_fails_loses_nothing(tmp_path: Path) -> None:
         turn = memos.begin([{"role": "user", "content": "My sister Clara bought a cello."}], scope=ANA)
         assert len(turn.commit("How nice.")) == 2
         assert memos.stats()["counts"]["plaintext"] == 2
+
+
+def test_a_turn_with_an_image(tmp_path: Path) -> None:
+    url = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+    asked = [{"type": "text", "text": "What bicycle is this?"}, {"type": "image_url", "image_url": {"url": url}}]
+    talk = [{"role": "system", "content": "Help."}, {"role": "user", "content": asked, "name": "Ana"}]
+    with MemOS.open(tmp_path / "x.memos", embedder=bag_of_words, captioner=lambda data, kind: "a red bicycle") as memos:
+        memos.remember("Ana has a red bicycle.", scope=ANA)
+        turn = memos.begin(talk, scope=ANA, session="s", now=NOW)
+        memory, *rest = turn.prompt[1]["content"]
+        assert "Ana has a red bicycle." in memory["text"] and rest == asked and talk[1]["content"] is asked
+        assert memos.stats()["counts"]["plaintext"] == 1 and list((memos.path / "blobs").iterdir()) == []  # nothing is written yet
+        question, _ = turn.commit("A red one.", now=NOW)
+        assert question.cube.payload.text == "What bicycle is this?\n[image: a red bicycle]" and question.cube.payload.parts
+        again = memos.begin([*talk, {"role": "assistant", "content": "A red one."}, talk[1]], scope=ANA, session="s", now=NOW)
+        assert again.prompt[1]["content"][1:] == asked and again.prompt[3]["content"][-2:] == asked
+        beside = {"role": "user", "content": "And this?", "images": [PNG]}
+        shown = memos.begin([beside], scope=ANA, session="t", now=NOW).prompt[-1]
+        assert shown["images"] == [PNG] and shown["content"].endswith("And this?")
+        plain = {"role": "user", "content": [{"type": "text", "text": "And this?"}]}
+        assert memos.begin([plain], scope=ANA, session="u", now=NOW).prompt[-1]["content"].endswith("And this?")
+        with pytest.raises(InvalidInput, match="message 0"):
+            memos.begin([{"role": "user", "content": "x", "images": [b"no image"]}], scope=ANA)
