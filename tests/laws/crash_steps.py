@@ -20,6 +20,7 @@ import sqlite3
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -88,6 +89,13 @@ def merge(memos: MemOS) -> None:
     memos._store.commit([replace(add, identity=identity(memos._store.secret, template, item, None), into=into)])
 
 
+def rearrange(memos: MemOS, operation: str, *paths: str) -> None:
+    """Rename or merge in the tree; the second time, what it is done to is not there any more."""
+    with suppress(NotFound):
+        getattr(memos, operation)(ANA, *paths, now=NOW)
+
+
+PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(200))
 LIST = [said("two", "Ana lives in Lisbon."), said("three", "Quixotrope is for Ana."), said("four", "Ana plays the cello.")]
 OPERATIONS: dict[str, Callable[[MemOS], Any]] = {
     "open": lambda memos: None,
@@ -107,6 +115,11 @@ OPERATIONS: dict[str, Callable[[MemOS], Any]] = {
     "supersede": lambda memos: memos.remember(
         said("eight", "Ben has a hamster."), scope=BEN, supersedes=find(memos, "six").id, priority=0.5, now=NOW
     ),
+    "a picture": lambda memos: memos.remember({**said("eleven", "Ana's kitchen."), "images": [PICTURE]}, scope=ANA, now=NOW),
+    "a document": lambda memos: memos.remember_document("How to rosin a bow.", name="bows", scope=ANA, path="music/bows", now=NOW),
+    "move": lambda memos: memos.move(find(memos, "two").id, "care/city", now=NOW),
+    "rename": lambda memos: rearrange(memos, "rename", "life/home", "flat"),
+    "merge in the tree": lambda memos: rearrange(memos, "merge", "care/city", "life/flat"),
     "a budget": lambda memos: memos.set_budget(BEN, facts=1, erase_archived_after=timedelta(days=40), now=NOW),
     "over budget": lambda memos: memos.tick(NOW + timedelta(days=1)),
     "forget one of a list": lambda memos: memos.forget(find(memos, "three").id, now=NOW),
@@ -245,6 +258,13 @@ def portrait(folder: Path) -> Any:
         "lineage": sorted(table("SELECT child, parent, relation, parent_version FROM lineage")),
         "relations": sorted(table("SELECT older, newer, kind, confidence, why, resolution, at FROM relations")),
         "merged": table("SELECT seq, id, scope, session, after FROM merged ORDER BY seq"),
+        "places": sorted(
+            table(
+                "SELECT k.label, k.given, coalesce(t.label, ''), (SELECT count(*) FROM cubes c WHERE c.concept = k.concept)"
+                " FROM concepts k LEFT JOIN concepts t ON t.concept = k.parent"
+            )
+        ),
+        "images": table("SELECT row, blob FROM images ORDER BY 1, 2"),
         "budgets": table("SELECT * FROM budgets ORDER BY scope"),
         "turns": table("SELECT scope, session, key FROM turns ORDER BY 1, 2, 3"),
         "placements": sorted(table("SELECT scope, session, turn, position, id, version FROM placements")),
@@ -310,7 +330,8 @@ def inspect(folder: Path, place: int, acknowledged: bool, states: list[Any], fin
     kept = {path.name for path in (folder / "blobs").iterdir() if not path.name.startswith(".")}
     if left:
         problems.append(f"litter: {sorted(left)}")
-    if NAMES[place] != "an activation" and kept != {row[-1] for row in now["columns"] if row[-1] and "archived" not in row}:
+    wanted = {row[-1] for row in now["columns"] if row[-1] and "archived" not in row} | {blob for _, blob in now["images"]}
+    if NAMES[place] not in ("an activation", "a picture") and kept != wanted:
         problems.append(f"blobs: {sorted(kept)}")
     with opened(folder) as memos:
         for name in NAMES:
