@@ -205,7 +205,7 @@ class MemOS(Lifecycle, Browsing, Sources):
         then; what has been forgotten or has expired since stays out. between: only what was said from then until then; a time
         that the query names is a preference instead. context: what was said just before.
 
-        exact=False: of a scope of more than some thousands, look only at those nearest by fingerprint, the best by words and what was
+        exact=False: of a scope of more than 30,000, look only at those nearest by fingerprint, the best by words and what was
         said beside them; then `recall.exact` is False. For very large scopes. Not with as_of. Raises InvalidInput or StoreError.
         """
         if not isinstance(query, str):

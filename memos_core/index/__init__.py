@@ -36,6 +36,8 @@ from memos_core.store.snapshot import Event, Snapshot
 from memos_core.when import Window
 
 ALWAYS = (-math.inf, math.inf)
+WORTH = 10
+"""From so many times the shortlist on, it is quicker than looking at everything."""
 SAMPLE = 4096
 """Rows that tell how alike all of a large scope is to a question."""
 
@@ -287,7 +289,7 @@ class Index:
             if past is not None:
                 return self._search_past(vector, wanted, positions, columns, past)
             lexical = bm25(wanted, *self._gather_terms(positions, self._terms, self._ends))
-            if shortlist is None or len(positions) <= shortlist:
+            if shortlist is None or len(positions) <= WORTH * shortlist:
                 return self._candidates(positions, columns, wanted, self._dense(vector, positions), lexical)
             kept = self._shortlist(vector, positions, lexical, authorised, shortlist)
             some = positions[:: max(1, len(positions) // SAMPLE)]
