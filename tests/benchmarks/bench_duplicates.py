@@ -212,14 +212,13 @@ def main() -> None:
                     if args.show and result != "right":
                         print(f"{result} | {kind} | {original['content']!r} | {text!r} | {other and other['content']!r}")
             seconds += memory.seconds
-    print(f"{'kind':>14} | {'n':>5} | merged % | missed % | wrong % | by key % | by fingerprint %")
+    print(f"{'kind':>14} | {'n':>5} | merged % | missed % | wrong %" + ("" if args.memos else " | by key % | by fingerprint %"))
     for kind, results in [*rows.items(), ("ALL", [result for each in rows.values() for result in each])]:
         share = {name: 100 * results.count(name) / len(results) for name in ("right", "missed", "wrong")}
         found = keyed[kind] if kind in KINDS else [value for each in keyed.values() for value in each]
         key, bits = (100 * statistics.fmean(each) for each in zip(*found, strict=True))
-        print(
-            f"{kind:>14} | {len(results):>5} | {share['right']:8.2f} | {share['missed']:8.2f} | {share['wrong']:7.2f} | {key:8.2f} | {bits:8.2f}"
-        )
+        candidates = "" if args.memos else f" | {key:8.2f} | {bits:8.2f}"
+        print(f"{kind:>14} | {len(results):>5} | {share['right']:8.2f} | {share['missed']:8.2f} | {share['wrong']:7.2f}{candidates}")
     print(f"originals merged with one another: {len(repeated)} of {turns} ({100 * len(repeated) / turns:.2f} %)")
     for pair in repeated:
         print("   " + " <- ".join(f"{each['id']} {each['timestamp']:%Y-%m-%d} {each['content'][:100]!r}" for each in pair))
