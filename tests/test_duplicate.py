@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from memos_core.duplicate import Said, bag_key, content_hash, repeats, same
 from memos_core.duplicate.fingerprint import BYTES, TEXT, distances
 from memos_core.duplicate.normal import normal_form
-from memos_core.index.coarse import Candidates
+from memos_core.index.coarse import Near
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
@@ -305,7 +305,7 @@ def test_different_people_say_different_things() -> None:
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 30)), max_size=80), st.integers(0, 192), st.integers(1, 20), st.integers(0, 2**32))
 def test_candidates_find_what_a_full_scan_finds(steps: list[tuple[bool, int]], within: int, count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    candidates, held = Candidates(), dict[int, np.ndarray]()
+    candidates, held = Near(), dict[int, np.ndarray]()
     base = rng.integers(0, 256, BYTES, dtype=np.uint8)
     for adding, row in steps:
         if adding and row not in held:
@@ -324,7 +324,7 @@ def test_candidates_find_what_a_full_scan_finds(steps: list[tuple[bool, int]], w
 
 def test_candidates_grow_and_shrink_to_any_size() -> None:
     rng = np.random.default_rng(0)
-    candidates = Candidates()
+    candidates = Near()
     bits = rng.integers(0, 256, (20_000, BYTES), dtype=np.uint8)
     for row, one in enumerate(bits):
         candidates.add(row, one)

@@ -5,7 +5,7 @@ adjuncts may change places, who does what to whom may not. A word, number, name,
 Paraphrase is not looked for: it needs understanding, and a wrong merge costs a memory where a missed one costs a line.
 
 Candidates to compare come by `bag_key`, which texts of the same words share, so that a store can index it; or by
-`coarse.Candidates`, the nearest fingerprints of a scope. Source: ours; the guard follows the usual order of near-duplicate detection (candidates by
+`coarse.Near`, the nearest fingerprints of a scope. Source: ours; the guard follows the usual order of near-duplicate detection (candidates by
 signature, then verification: Broder 1997, Manku et al. 2007).
 """
 

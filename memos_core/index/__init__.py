@@ -21,7 +21,7 @@ from memos_core.cube import State
 from memos_core.duplicate.fingerprint import fingerprint
 from memos_core.errors import StoreCorrupt
 from memos_core.hierarchy import CONTEXT_MESSAGES, Draft, Forest, Thread, concept_id, topic_key
-from memos_core.index.coarse import Candidates as Near
+from memos_core.index.coarse import Near
 from memos_core.index.columns import COLUMNS, Chosen, Columns
 from memos_core.index.file import Contents, read, storage, write
 from memos_core.index.threads import Threads, talks
@@ -259,7 +259,7 @@ class Index:
                 own = features["voice"][features["name"] == number]
                 voice = Counter(own.tolist()).most_common(1)[0][0] if len(own) else 0
                 if not voice and often_called(number, features):
-                    flat, _ = self._gather_terms(positions, self._terms, self._ends)
+                    flat, _ = self._gather_terms(positions)
                     uses = int(np.count_nonzero(flat == hashed(words(word))[:1])) if words(word) else 0
                     voice = called(number, uses, features, *self._neighbours(positions))
                 if voice:
@@ -288,7 +288,7 @@ class Index:
             columns = Chosen(self._columns, positions)
             if past is not None:
                 return self._search_past(vector, wanted, positions, columns, past)
-            lexical = bm25(wanted, *self._gather_terms(positions, self._terms, self._ends))
+            lexical = bm25(wanted, *self._gather_terms(positions))
             if shortlist is None or len(positions) <= WORTH * shortlist:
                 return self._candidates(positions, columns, wanted, self._dense(vector, positions), lexical)
             kept = self._shortlist(vector, positions, lexical, authorised, shortlist)
@@ -347,7 +347,7 @@ class Index:
                 columns["priority"][where[row]] = priority
         columns["state"][:] = _STATES.index(State.ACTIVE)  # nothing had taken its place yet
         same = np.setdiff1d(np.arange(len(positions)), np.array(list(other), dtype=np.int64))
-        flat, held = self._gather_terms(positions[same], self._terms, self._ends)
+        flat, held = self._gather_terms(positions[same])
         flat = np.concatenate([flat, *(text.terms for text in other.values())])
         held = np.concatenate([held, np.array([len(text.terms) for text in other.values()], dtype=np.int64)])
         lexical = np.zeros(len(positions))
@@ -379,14 +379,14 @@ class Index:
         out[np.searchsorted(positions, found[0])] = best[0]
         return out
 
-    def _gather_terms(self, positions: np.ndarray, terms: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _gather_terms(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The terms of some positions, flat, and how many each has."""
-        starts = np.where(positions > 0, ends[positions - 1], 0)
-        lengths = ends[positions] - starts
+        starts = np.where(positions > 0, self._ends[positions - 1], 0)
+        lengths = self._ends[positions] - starts
         if len(positions) and len(positions) == positions[-1] - positions[0] + 1:
-            return terms[starts[0] : ends[positions[-1]]], lengths
+            return self._terms[starts[0] : self._ends[positions[-1]]], lengths
         offsets = np.repeat(starts - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
-        return terms[np.arange(lengths.sum()) + offsets], lengths
+        return self._terms[np.arange(lengths.sum()) + offsets], lengths
 
     # ------------------------------------------------------------------ placing new facts
     def draft(self, scope: int | None, sessions: Collection[str]) -> Draft:
@@ -404,7 +404,7 @@ class Index:
     # ------------------------------------------------------------------ the file
     def _contents(self) -> Contents:
         keep = np.flatnonzero(self._columns["live"][: self._count])
-        flat, lengths = self._gather_terms(keep, self._terms, self._ends)
+        flat, lengths = self._gather_terms(keep)
         labels = {concept: sorted(terms) for concept, terms in sorted(self._labels.items())}
         return Contents(self.seq, self._matrix()[keep].copy(), self._columns.table(keep), flat.copy(), lengths.astype(np.int64), labels)
 

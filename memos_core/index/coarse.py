@@ -29,7 +29,7 @@ def nearest(one: np.ndarray, many: np.ndarray, count: int) -> tuple[np.ndarray, 
     return found[0][order], differing[0][order].astype(np.int64)
 
 
-class Candidates:
+class Near:
     """The fingerprints of one scope, to find those near a new one. Mutable; the caller holds its lock.
 
     A plain scan: it misses nothing and takes 40 bytes per fact. Tables of hash bands are faster only with bands so long that they miss

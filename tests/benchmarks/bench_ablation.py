@@ -50,19 +50,17 @@ def constants(values: Mapping[str, float]) -> Iterator[None]:
 def filed_otherwise(memos: MemOS, seed: int | None) -> Iterator[None]:
     """Topics without regard to the session, or with a seed, every fact at the place of another."""
     index = memos._house.index
-    columns = index._columns[: index._count]
-    before = columns[["concept", "topic"]].copy()
+    concept, topic, session = (index._columns[name][: index._count] for name in ("concept", "topic", "session"))
+    before = concept.copy(), topic.copy()
     if seed is None:
-        columns["topic"] = before["concept"]
+        topic[:] = concept
     else:
-        columns["concept"] = np.random.default_rng(seed).permutation(columns["concept"])
-        columns["topic"] = [
-            topic_key(int(concept), str(session), False) for concept, session in zip(columns["concept"], columns["session"], strict=True)
-        ]
+        concept[:] = np.random.default_rng(seed).permutation(concept)
+        topic[:] = [topic_key(one, str(other), False) for one, other in zip(concept.tolist(), session.tolist(), strict=True)]
     try:
         yield
     finally:
-        columns["concept"], columns["topic"] = before["concept"], before["topic"]
+        concept[:], topic[:] = before
 
 
 def recalled(memos: MemOS, talk: dict[str, Any], now: Any) -> list[dict[str, float]]:
@@ -120,9 +118,10 @@ def measure(name: str, talks: list[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data", type=Path)
-    data = parser.parse_args().data
-    measure("LoCoMo dev", load_locomo(data / "locomo_dev.json"))
-    measure("REALTALK dev", load_realtalk(data / "realtalk_dev"))
+    parser.add_argument("--limit", type=int, help="conversations of each")
+    options = parser.parse_args()
+    measure("LoCoMo dev", load_locomo(options.data / "locomo_dev.json")[: options.limit])
+    measure("REALTALK dev", load_realtalk(options.data / "realtalk_dev")[: options.limit])
 
 
 if __name__ == "__main__":

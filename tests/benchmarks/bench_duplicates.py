@@ -28,7 +28,7 @@ from memory_eval import Memory, load_locomo, load_realtalk
 from memos_core.duplicate import Said, bag_key, repeats
 from memos_core.duplicate.fingerprint import fingerprints
 from memos_core.embed import CachedEmbedder, local_embedder
-from memos_core.index.coarse import Candidates
+from memos_core.index.coarse import Near
 
 NUMERALS = "zero one two three four five six seven eight nine ten eleven twelve".split()
 MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
@@ -109,7 +109,7 @@ class Pure:
     def __init__(self, embedder: CachedEmbedder, by: str) -> None:
         self.embedder, self.by = embedder, by
         self.last: tuple[list[int], list[int]] = [], []
-        self.candidates = Candidates()
+        self.candidates = Near()
         self.kept: list[tuple[dict[str, Any], Said, np.ndarray]] = []
         self.by_key: dict[bytes, list[int]] = defaultdict(list)
         self.seconds: list[float] = []

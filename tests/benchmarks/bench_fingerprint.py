@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from memos_core.duplicate.fingerprint import fingerprint, fingerprints, text_only
-from memos_core.index.coarse import Candidates, nearest
+from memos_core.index.coarse import Near, nearest
 
 K = 10
 CHUNK = 50_000
@@ -89,7 +89,7 @@ def measure(name: str, draw: Draw, ask: Draw, n: int, queries: int, shortlists: 
 
 def measure_candidates(n: int, rng: np.random.Generator) -> str:
     """What keeping and asking for near duplicates costs per fact of one scope."""
-    candidates, bits, seconds = Candidates(), rng.integers(0, 256, (n, 32), dtype=np.uint8), []
+    candidates, bits, seconds = Near(), rng.integers(0, 256, (n, 32), dtype=np.uint8), []
     start = time.perf_counter()
     for row, one in enumerate(bits):
         candidates.add(row, one)
