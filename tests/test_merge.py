@@ -107,7 +107,7 @@ def test_a_turn_merges_once(memos: MemOS) -> None:
 
 def test_forgetting_takes_the_merged_texts_along(memos: MemOS) -> None:
     (done,) = memos.remember(FIRST, scope=ANA, now=NOW)
-    marked = {"role": "user", "content": "Ana, quixotrope, is allergic to penicillin.", "id": "m9"}
+    marked = {"role": "user", "content": "Ana, quixotrope, is allergic to penicillin.", "id": "message nine"}
     merge(memos, marked, done.id)
     memos.close()
     with MemOS.open(memos.path, embedder=bag_of_words) as again:
@@ -115,7 +115,7 @@ def test_forgetting_takes_the_merged_texts_along(memos: MemOS) -> None:
         assert again.stats()["counts"]["merged"] == 0
         data = b"".join(path.read_bytes() for path in sorted(memos.path.rglob("*")) if path.is_file())
         vector = np.asarray(bag_of_words([marked["content"]])[0], dtype="<f4").tobytes()
-        assert b"quixotrope" not in data and b"m9" not in data and vector[:32] not in data
+        assert b"quixotrope" not in data and b"message nine" not in data and vector[:32] not in data
         (anew,) = again.remember(AGAIN, scope=ANA, session="two", now=NOW)
         assert anew.outcome == "added" and again.verify().ok
 
