@@ -34,6 +34,7 @@ from memos_core.errors import (
     StoreUnusable,
     VersionConflict,
 )
+from memos_core.links import Link
 from memos_core.memos import MemOS
 from memos_core.outline import outline
 from memos_core.plan import Plan
@@ -55,6 +56,7 @@ __all__ = [
     "Identifiers",
     "IdentityMismatch",
     "InvalidInput",
+    "Link",
     "MemCube",
     "MemOS",
     "MemosError",

@@ -17,6 +17,7 @@ from memos_core.duplicate.fingerprint import alignment, from_hex
 from memos_core.errors import InvalidInput, NotFound
 from memos_core.house import House
 from memos_core.labels import UNFILED, label_all
+from memos_core.links import Link, linked
 from memos_core.parse import as_path
 from memos_core.revise import next_version
 from memos_core.store.shelves import Filed
@@ -105,6 +106,13 @@ class Browsing(Bound):
             raise InvalidInput("merge takes the paths of two different concepts, like 'care/allergies'")
         moved = tuple((fact.id, target, tasks[target]) for fact in facts if fact.concept == source)
         self._store.commit([Refile(place, moved, who, clock, "merged by hand")])
+
+    def links(self, id: CubeId, *, actor: ActorLike = None, now: datetime | None = None) -> list[Link]:
+        """What a memory is linked with: what was said before and after, question and answer, what names the same, what it came from, what
+        it contradicts or replaces. Of what the actor may read. Raises InvalidInput, NotFound or AccessDenied.
+        """
+        clock, who = as_time(now, "now"), self._who(actor, None)
+        return linked(self._house, self._permitted(id, "read", who, clock), who, clock)
 
     def aligned(self, id: CubeId, *, actor: ActorLike = None, now: datetime | None = None) -> list[tuple[str, float]]:
         """The tasks of a memory's scope by how well each fits what the memory was said in: label and estimated cosine, best first.

@@ -32,6 +32,7 @@ REFUSED: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "forget": lambda m, id, kv, who: m.forget([id], **who),
     "diff": lambda m, id, kv, who: m.diff(id, 1, 1, **who),
     "lineage": lambda m, id, kv, who: m.lineage(id, **who),
+    "links": lambda m, id, kv, who: m.links(id, **who),
     "aligned": lambda m, id, kv, who: m.aligned(id, **who),
     "restore": lambda m, id, kv, who: m.restore(id, **who),
     "resolve": lambda m, id, kv, who: m.resolve((id, id[::-1]), keep="both", **who),

@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     ),
     set(
         """blobs books forgetting
-        gleaning governing heads house index matching parts pictures reading scheduler store tending transform turns writing""".split()
+        gleaning governing heads house index links matching parts pictures reading scheduler store tending transform turns writing""".split()
     ),
     {"bound"},
     {"browsing", "lifecycle", "sources"},

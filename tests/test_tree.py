@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
 from conftest import NOW
@@ -174,3 +176,26 @@ def test_a_memory_is_aligned_with_the_task_that_it_was_said_in(memos: MemOS) -> 
     changed = memos.update(done.id, text="No, another one.")
     assert changed.identifiers.fingerprint != done.cube.identifiers.fingerprint
     assert memos.aligned(done.id)[0][0] == "music"  # another text, in the same context
+
+
+def test_what_a_memory_is_linked_with(memos: MemOS) -> None:
+    def said(name: str, text: str, minute: int) -> dict[str, object]:
+        return {"role": "user", "name": name, "content": text, "timestamp": NOW + timedelta(minutes=minute)}
+
+    talk = [said("Ana", "I went to Quito with Greg.", 0), said("Ben", "How did you like Quito?", 1), said("Ana", "It was high up.", 2)]
+    first, question, answer = memos.remember(talk, scope=ANA, session="s", now=NOW)
+    other = memos.remember(
+        [said("Ana", "We fly to Quito again in May.", 60), said("Ana", "I never went to Quito.", 70)], scope=ANA, now=NOW
+    )
+    eve = memos.remember("Eve was in Quito.", scope=("clinic", "eve"))[0]
+
+    def links(id: str) -> set[tuple[str, str]]:
+        return {(link.relation, link.cube.id) for link in memos.links(id, now=NOW + timedelta(days=1))}
+
+    assert links(answer.id) == {("previous", question.id), ("question", question.id)}
+    assert links(question.id) >= {("previous", first.id), ("next", answer.id), ("answer", answer.id), ("same entity", first.id)}
+    assert ("same entity", other[0].id) in links(first.id) and ("contradicts", other[1].id) in links(first.id)
+    assert eve.id not in {id for each in (first, question, answer) for _, id in links(each.id)}
+    newer = memos.remember("We fly to Lima.", scope=ANA, supersedes=other[0].id, now=NOW)[0]
+    assert ("supersedes", other[0].id) in links(newer.id) and ("superseded by", newer.id) in links(other[0].id)
+    assert {link.relation for link in memos.links(first.id, actor=ANA)} >= {"next", "same entity"}
