@@ -12,6 +12,7 @@ from memos_core.errors import InvalidInput
 from memos_core.house import House
 from memos_core.parse import Noted, notes
 from memos_core.parts import Captioner, Content, Part, blocks, content
+from memos_core.plan import strip_blocks
 
 _LOG = logging.getLogger("memos_core")
 _TEXT = ("text", None)
@@ -50,7 +51,10 @@ def flattened(messages: Any) -> tuple[Any, dict[int, Mapping[str, Any]]]:
 
 
 def unflattened(prompt: Sequence[Mapping[str, Any]], flat: Sequence[Mapping[str, Any]], pictured: Mapping[int, Any]) -> tuple[Any, ...]:
-    """A prompt that was rendered of flat messages, with the contents that were more than text; system texts stay text."""
+    """A prompt that was rendered of flat messages, with the contents that were more than text; system texts stay text.
+
+    Nothing in their texts looks like a memory of ours.
+    """
     out, first = list(prompt), len(prompt) - len(flat)  # a system message may have come before them
     for place, given in pictured.items():
         shown = prompt[first + place]
@@ -59,10 +63,16 @@ def unflattened(prompt: Sequence[Mapping[str, Any]], flat: Sequence[Mapping[str,
             content = given.get("content")
             if isinstance(content, (list, tuple)):
                 kind = "block_type" if any(isinstance(block, Mapping) and "block_type" in block for block in content) else "type"
-                out[first + place] = {**given, "content": [*([{kind: "text", "text": added}] if added else []), *content]}
+                out[first + place] = {**given, "content": [*([{kind: "text", "text": added}] if added else []), *map(_clean, content)]}
             else:
-                out[first + place] = {**given, "content": added + (content or "")}
+                out[first + place] = {**given, "content": added + strip_blocks(content or "")}
     return tuple(out)
+
+
+def _clean(block: Any) -> Any:
+    if isinstance(block, str):
+        return strip_blocks(block)
+    return {**block, "text": strip_blocks(block["text"])} if isinstance(block, Mapping) and isinstance(block.get("text"), str) else block
 
 
 def _more_than_text(item: Mapping[str, Any]) -> bool:
