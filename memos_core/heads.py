@@ -82,5 +82,5 @@ def ready_head(kept: Sequence[KeptHead], engine: Any, system: str | None, scope:
     if head is None or chosen is None:
         return head
     payload = chosen.payload
-    problem = engine.attach(blob(payload.blob), scope=scope, prefix_key=payload.prefix_key, sha256=payload.blob)
+    problem = engine.attach(blob(payload.blob), scope=scope, prefix_key=payload.prefix_key)
     return head if problem is None else replace(head, reusable=False, reason=f"its KV could not be used: {problem}")

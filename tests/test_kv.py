@@ -18,6 +18,7 @@ from memos_core.hf import HFEngine
 from memos_core.hf.identity import Identity
 from memos_core.hf.kv import BlockView, PrefixTree, eviction_order
 from memos_core.hf.prefix import BLOCK, Prompt, scope_salt
+from memos_core.hf.rates import Rates
 
 ONE = Identity(*(["one"] * 8))
 SIZE = 8  # bytes of KV per token: an int64 that is the token itself
@@ -39,7 +40,7 @@ def found(tree: PrefixTree, asked: Prompt) -> list[int]:
     """The tokens whose KV a lookup finds."""
     match = tree.match(asked, len(asked.tokens) - 1)
     tree.release(match)
-    return [int(cell) for payload, used in match.stored for cell in payload[0].flatten()[:used]]
+    return [int(cell) for piece in match.stored for cell in piece.payload[0].flatten()[: piece.used]]
 
 
 @pytest.mark.parametrize("split", [0, 1, 63, 64, 65, 127, 128, 129, 199, 200])
@@ -218,10 +219,14 @@ def test_every_flipped_byte_and_truncation_is_a_counted_miss(engine: HFEngine, t
 
 def test_a_file_that_vanishes_or_is_not_the_expected_one(engine: HFEngine, tmp_path: Path) -> None:
     segment, file = saved(engine, tmp_path, None)
-    assert engine.attach(file, scope=None, prefix_key=segment.prefix_key, sha256="0" * 64) is None
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    assert engine.attach(file, scope=None, prefix_key=segment.prefix_key) is None
     assert "checksum" in engine.generate(ASKED, max_new_tokens=1).reuse_reason
     assert all(node.source is None for node in engine.kv._index.values())  # a damaged file is not asked twice
     engine.close()
+    engine.rates = Rates()
     assert engine.attach(file, scope=None, prefix_key=segment.prefix_key) is None
     assert engine.generate(ASKED, reuse=False, max_new_tokens=1).reused_tokens == 0
     file.unlink()

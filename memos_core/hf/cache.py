@@ -1,4 +1,4 @@
-"""The private cache of one request: buffers allocated once, stored blocks copied in, the model writing in place.
+"""The private cache of one request, or of a batch: buffers lent by a workspace, stored blocks copied in, the model writing in place.
 
 A stock DynamicCache concatenates the whole cache at every decoded token. Here `update` writes the new tokens behind the old ones and
 returns views, and a request never shares memory with what is stored, so nothing stored can be changed by generating.
@@ -7,10 +7,10 @@ returns views, and a request never shares memory with what is stored, so nothing
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -30,9 +30,6 @@ class Group:
     device: torch.device
     slots: tuple[tuple[int, int], ...]  # (layer, 0 for keys or 1 for values), in buffer order
 
-    def empty(self, tokens: int) -> Tensor:
-        return torch.empty((len(self.slots), self.heads, tokens, self.dim), dtype=self.dtype, device=self.device)
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -46,20 +43,89 @@ class Layout:
         return sum(len(group.slots) * group.heads * group.dim * group.dtype.itemsize for group in self.groups)
 
 
+class Source(Protocol):
+    """Where KV can be copied from later, layer by layer: a segment file."""
+
+    def copy_into(self, layer: int, which: int, start: int, end: int, out: Tensor) -> None:
+        """Put keys (which 0) or values (1) of tokens [start, end) into `out` [heads, tokens, head_dim]. Raises Unreadable."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run of stored tokens that a request starts from. Of `payload` the first `used` tokens; else tokens [start, start + used) of `source`."""
+
+    used: int
+    payload: Payload | None = None
+    source: Source | None = None
+    start: int = 0
+
+
+class Workspace:
+    """Memory for private caches, kept from one request to the next: fresh memory costs more than what is copied into it.
+
+    Not thread-safe: the engine's lock guards it.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """`limit`: keep no more than so many bytes between requests."""
+        self._limit = limit
+        self._free: list[Tensor] = []
+
+    def lend(self, group: Group, batch: int, tokens: int) -> tuple[Tensor, Tensor]:
+        """(what to give back, the buffer [slots, batch, heads, tokens, head_dim] in it); its content is arbitrary."""
+        shape = (len(group.slots), batch, group.heads, tokens, group.dim)
+        size = math.prod(shape)
+        fitting = [flat for flat in self._free if flat.dtype == group.dtype and flat.device == group.device and flat.numel() >= size]
+        if fitting:
+            flat = min(fitting, key=Tensor.numel)
+            self._free = [each for each in self._free if each is not flat]
+        else:
+            flat = torch.empty(size + size // 8, dtype=group.dtype, device=group.device)
+        return flat, flat[:size].view(shape)
+
+    def give_back(self, flats: Sequence[Tensor]) -> None:
+        """Keep the larger of what is given back and what is kept."""
+        if sum(flat.nbytes for flat in flats) <= self._limit and self.bytes <= sum(flat.nbytes for flat in flats):
+            self._free = list(flats)
+
+    def clear(self) -> None:
+        self._free = []
+
+    @property
+    def bytes(self) -> int:
+        return sum(flat.nbytes for flat in self._free)
+
+
 class PrivateLayer(DynamicLayer):  # type: ignore[misc]
-    """One layer over a part of the private buffers. `length` counts the tokens that are filled in."""
+    """One layer over a part of the private buffers. `length` counts the tokens that are filled in.
+
+    What comes from a file is copied in when the layer is first used.
+    """
 
     is_croppable = False
 
-    def __init__(self, keys: Tensor, values: Tensor, length: int, window: int | None) -> None:
+    def __init__(self, index: int, keys: Tensor, values: Tensor, window: int | None) -> None:
         super().__init__()
-        self._keys, self._values = keys, values  # [1, heads, capacity, head_dim]
-        self._length = length
+        self._index = index
+        self._keys, self._values = keys, values  # [batch, heads, capacity, head_dim]
+        self._length = 0
         self._window = window
+        self._pending: list[tuple[Source, int, int, int, int]] = []
         self.is_sliding = window is not None  # read by the masking code, which sizes sliding and full masks apart
         self.dtype, self.device = keys.dtype, keys.device
         self.is_initialized = True
-        self._show(0, length)
+        self._show(0, 0)
+
+    def expect(self, source: Source, start: int, tokens: int, row: int, at: int) -> None:
+        """Copy tokens [start, start + tokens) of `source` to place `at` of a row when the layer is first used."""
+        self._pending.append((source, start, tokens, row, at))
+
+    def materialise(self) -> None:
+        """Copy in what is expected. Raises Unreadable."""
+        for source, start, tokens, row, at in self._pending:
+            for which, buffer in enumerate((self._keys, self._values)):
+                source.copy_into(self._index, which, start, start + tokens, buffer[row, :, at : at + tokens])
+        self._pending = []
 
     def _show(self, start: int, end: int) -> None:
         self.keys, self.values = self._keys[:, :, start:end], self._values[:, :, start:end]
@@ -69,6 +135,7 @@ class PrivateLayer(DynamicLayer):  # type: ignore[misc]
         return 0 if self._window is None else max(self._length - self._window + 1, 0)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        self.materialise()
         start, end = self._length, self._length + key_states.shape[-2]
         self._keys[:, :, start:end].copy_(key_states)
         self._values[:, :, start:end].copy_(value_states)
@@ -90,24 +157,44 @@ class PrivateLayer(DynamicLayer):  # type: ignore[misc]
 
 
 class PrivateCache:
-    """Buffers for `capacity` tokens, filled up to `length` from stored payloads; `.cache` is what the model is called with."""
+    """Buffers for `capacity` tokens of each row; `.cache` is what the model is called with. Rows are filled to one common length.
 
-    def __init__(self, layout: Layout, capacity: int, stored: Sequence[tuple[Payload, int]] = ()) -> None:
-        """`stored`: (payload, tokens used of it) in order from token 0. The payloads are copied, never kept."""
-        self._buffers = [group.empty(capacity) for group in layout.groups]
-        ends = list(accumulate(used for _, used in stored))
-        for (payload, used), end in zip(stored, ends, strict=True):
-            for buffer, block in zip(self._buffers, payload, strict=True):
-                buffer[:, :, end - used : end].copy_(block[:, :, :used])
+    Close it, so that its memory can be used again.
+    """
+
+    def __init__(self, layout: Layout, capacity: int, workspace: Workspace, batch: int = 1) -> None:
+        self._layout, self._workspace = layout, workspace
+        lent = [workspace.lend(group, batch, capacity) for group in layout.groups]
+        self._flats = [flat for flat, _ in lent]
+        self._buffers = [buffer for _, buffer in lent]
         parts: list[list[Tensor]] = [[torch.empty(0), torch.empty(0)] for _ in layout.windows]
         for group, buffer in zip(layout.groups, self._buffers, strict=True):
             for slot, (layer, which) in enumerate(group.slots):
-                parts[layer][which] = buffer[slot].unsqueeze(0)
+                parts[layer][which] = buffer[slot]
         self._layers = [
-            PrivateLayer(keys, values, ends[-1] if ends else 0, window)
-            for (keys, values), window in zip(parts, layout.windows, strict=True)
+            PrivateLayer(index, keys, values, window)
+            for index, ((keys, values), window) in enumerate(zip(parts, layout.windows, strict=True))
         ]
         self.cache = Cache(layers=list(self._layers))
+
+    def fill(self, pieces: Sequence[Piece], row: int = 0, at: int = 0, limit: int | None = None) -> None:
+        """Copy stored pieces, one after the other, to place `at` of a row; at most `limit` tokens. Call `rewind` when all rows are filled."""
+        for piece in pieces:
+            used = piece.used if limit is None else min(piece.used, limit)
+            if limit is not None:
+                limit -= used
+            if piece.payload is not None:
+                for buffer, block in zip(self._buffers, piece.payload, strict=True):
+                    buffer[:, row, :, at : at + used].copy_(block[:, :, :used])
+            elif piece.source is not None and used:
+                for layer in self._layers:
+                    layer.expect(piece.source, piece.start, used, row, at)
+            at += used
+
+    def blank(self, row: int, tokens: int) -> None:
+        """Zero the first tokens of a row: what is masked must still be a number."""
+        for buffer in self._buffers:
+            buffer[:, row, :, :tokens].zero_()
 
     @property
     def length(self) -> int:
@@ -118,9 +205,21 @@ class PrivateCache:
         for layer in self._layers:
             layer.rewind(length)
 
-    def copy(self, start: int, end: int) -> Payload:
-        """The KV of tokens [start, end) in memory of its own."""
-        return tuple(buffer[:, :, start:end].clone(memory_format=torch.contiguous_format) for buffer in self._buffers)
+    def materialise(self) -> None:
+        """Copy in what is still expected from files. Raises Unreadable."""
+        for layer in self._layers:
+            layer.materialise()
+
+    def copy(self, start: int, end: int, row: int = 0) -> Payload:
+        """The KV of tokens [start, end) of a row in memory of its own. Raises Unreadable."""
+        self.materialise()
+        return tuple(buffer[:, row, :, start:end].clone(memory_format=torch.contiguous_format) for buffer in self._buffers)
+
+    def close(self) -> None:
+        """Give the memory back. The cache must not be used afterwards."""
+        self._workspace.give_back(self._flats)
+        self._flats, self._buffers, self._layers = [], [], []
+        self.cache = None
 
 
 def accepts(model: Any, argument: str) -> bool:

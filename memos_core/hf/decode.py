@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from memos_core.errors import InvalidInput
+from memos_core.hf.attention import grouped
 from memos_core.hf.cache import PrivateCache, accepts
 
 
@@ -87,12 +88,12 @@ class StockLive:
 
 @contextmanager
 def running(model: Any) -> Iterator[None]:
-    """No gradients, no dropout; modules that were training are set back afterwards."""
+    """No gradients, no dropout, no key repeated for its heads; modules that were training are set back afterwards."""
     training = [module for module in model.modules() if module.training]
     try:
         for module in training:
             module.training = False
-        with torch.no_grad():
+        with torch.no_grad(), grouped(model):
             yield
     finally:
         for module in training:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,14 +22,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from memos_core.errors import EngineError, IdentityMismatch, InvalidInput
 from memos_core.hf import segment as segments
-from memos_core.hf.cache import Layout, Payload, PrivateCache, find_layout
-from memos_core.hf.decode import Live, PrivateLive, StockLive, chooser, end_tokens, running
+from memos_core.hf.cache import Layout, Payload, Piece, PrivateCache, Workspace, find_layout
+from memos_core.hf.decode import PrivateLive, chooser, end_tokens, running
+from memos_core.hf.divergence import EQUAL, PROBE, Difference, difference
 from memos_core.hf.identity import Identity, Refusal, Watch, longest_exact, refusal
-from memos_core.hf.kv import Match, PrefixTree
+from memos_core.hf.kv import PrefixTree
 from memos_core.hf.models import default_model
-from memos_core.hf.prefix import Prompt, Scope, Segment, scope_salt
+from memos_core.hf.precision import Precision, as_precision, lossless, native
+from memos_core.hf.prefix import Prompt, Saved, Scope, Segment, scope_salt
 from memos_core.hf.prompt import Message, Renderer, shared
+from memos_core.hf.rates import Rates
 from memos_core.hf.reply import Reply, Stream, TextSoFar
+from memos_core.hf.request import Request
+from memos_core.hf.steering import Steering, SteeringVector, steered, steering_key
+from memos_core.hf.steering import checked as checked_steering
 
 
 class HFEngine:
@@ -51,7 +60,10 @@ class HFEngine:
             raise InvalidInput(f"kv_bytes must be a number of bytes, 0 or more, got {kv_bytes!r}")
         self.model, self.tokenizer = model, tokenizer
         self.kv = PrefixTree(kv_bytes)
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
+        self.rates = Rates()
+        self.workspace = Workspace(kv_bytes)
+        self._steering: ContextVar[tuple[Steering, ...]] = ContextVar("steering", default=())
         self._renderer = Renderer(tokenizer)
         self._watch = Watch(model, tokenizer)
         self._layout: tuple[object, Layout | str] = (None, "")  # (what it depends on, the layout or why there is none)
@@ -61,15 +73,44 @@ class HFEngine:
     @cached_property
     def capabilities(self) -> frozenset[str]:
         """The forms in which memory can reach this model: text always, KV when its cache can be kept."""
-        with self._lock:
-            kept = not isinstance(self._reusable(self._watch.identity(), 0), Refusal)
+        with self.lock:
+            kept = not isinstance(self.reusable(self._watch.identity(), 0), Refusal)
         return frozenset({"plaintext", "activation"} if kept else {"plaintext"})
 
     @property
     def identity(self) -> Identity:
         """What KV made now belongs to."""
-        with self._lock:
+        with self.lock:
+            return self.identity_under(self.steering_now)
+
+    def identity_under(self, steering: tuple[Steering, ...]) -> Identity:
+        """The same with these steering vectors attached. Call it under the lock."""
+        identity = self._watch.identity()
+        return replace(identity, steering=steering_key(steering)) if steering else identity
+
+    @property
+    def base_identity(self) -> Identity:
+        """The model's identity with nothing steering it."""
+        with self.lock:
             return self._watch.identity()
+
+    @property
+    def steering_now(self) -> tuple[Steering, ...]:
+        """What requests made here and now are steered by."""
+        return self._steering.get()
+
+    @contextmanager
+    def steer(self, vector: SteeringVector, strength: float = 1.0) -> Iterator[None]:
+        """Inside, requests made in this thread or task have `strength` times the vector added to the hidden states behind its layers.
+
+        Several add up. No other request is touched, and outside the model is bit for bit what it was.
+        Raises IdentityMismatch for a vector of another model, InvalidInput.
+        """
+        token = self._steering.set((*self.steering_now, checked_steering(self.model, vector, strength, self.base_identity.key)))
+        try:
+            yield
+        finally:
+            self._steering.reset(token)
 
     def tokens(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> list[int]:
         """The whole conversation rendered by the model's template and tokenised once. Raises InvalidInput."""
@@ -133,12 +174,12 @@ class HFEngine:
 
         def pieces() -> Iterator[str]:
             began = time.perf_counter() - prepared  # a stream may be read long after it was asked for
-            request = _Request(self, prompt, room, reuse)
+            request = Request(self, prompt, room, reuse)
             tokens = list(prompt.tokens)
             ends = end_tokens(self.model, self.tokenizer)
             first, finish = 0.0, "stop"
             try:
-                logits = request.feed(tokens[request.reused :])
+                logits = request.start()
                 while True:
                     token = choose(tokens, logits[-1])
                     tokens.append(token)
@@ -157,16 +198,18 @@ class HFEngine:
                 request.close(tokens)
                 new = tuple(tokens[len(prompt.tokens) :])
                 seconds = time.perf_counter() - began
-                result["reply"] = Reply(text.emitted, new, len(prompt.tokens), request.reused, first, True, finish, seconds, request.reason)
+                result["reply"] = Reply(
+                    text.emitted, new, len(prompt.tokens), request.reused, first, request.exact, finish, seconds, request.reason
+                )
 
         return Stream(pieces(), result)
 
     def next_token_logits(self, messages: Sequence[Message], reuse: bool = True, scope: Scope = None) -> Tensor:
         """Logits [vocabulary], float32, of the token after the prompt. `reuse=True` reads and keeps KV, False neither."""
         prompt = self._prompt(self.tokens(messages), None, scope)
-        request = _Request(self, prompt, 0, reuse)
+        request = Request(self, prompt, 0, reuse)
         try:
-            return request.feed(list(prompt.tokens[request.reused :]))[-1].clone()
+            return request.start()[-1].clone()
         finally:
             request.close(list(prompt.tokens))
 
@@ -181,10 +224,10 @@ class HFEngine:
         for tokens in whole:
             self._check_length(len(tokens))
         prompt = self._prompt(asked[:base], None, scope)
-        request = _Request(self, prompt, max(map(len, whole)) - base, True)
+        request = Request(self, prompt, max(map(len, whole)) - base, True)
         scores = []
         try:
-            first = request.feed(list(prompt.tokens[request.reused :]))
+            first = request.start()
             for tokens in whole:
                 rest = tokens[base:]
                 logits = first
@@ -204,60 +247,96 @@ class HFEngine:
         """Compute and keep the KV of what every continuation of `messages` begins with. Raises EngineError when this model's KV cannot
         be reused (the message says why)."""
         prompt = self._prompt(self._renderer.stable_prefix(messages), plan, scope)
-        request = _Request(self, prompt, 0, True, whole=True)
+        request = Request(self, prompt, 0, True, whole=True)
         try:
             size = request.layout().bytes_per_token * len(prompt.tokens)
-            if rest := list(prompt.tokens[request.reused :]):
-                request.feed(rest)
+            request.start()
         finally:
             request.close(list(prompt.tokens))
         made = Segment(prompt.tokens, prompt.prefix_key(), prompt.identity, prompt.public, prompt.salt, size)
-        with self._lock:
+        with self.lock:
             self.kv.remember(made)
         return made
 
     def prefill_bytes(self, messages: Sequence[Message], scope: Scope = None, *, plan: Any = None) -> int:
         """How many bytes of KV `prefill` would make, without computing it. Raises EngineError when this model's KV cannot be reused."""
         prompt = self._prompt(self._renderer.stable_prefix(messages), plan, scope)
-        with self._lock:
-            layout = self._reusable(prompt.identity, len(prompt.tokens))
+        with self.lock:
+            layout = self.reusable(prompt.identity, len(prompt.tokens))
         if isinstance(layout, Refusal):
             raise EngineError(f"this model's KV cannot be kept: {layout.reason}")
         return layout.bytes_per_token * len(prompt.tokens)
 
-    def save(self, segment: Segment) -> bytes:
+    def save(self, segment: Segment, precision: Precision | str | None = None) -> bytes:
+        """The bytes that `pack` makes."""
+        return self.pack(segment, precision).data
+
+    def pack(self, segment: Segment, precision: Precision | str | None = None) -> Saved:
         """The segment as a safetensors file. What is no longer in RAM is computed again. Raises IdentityMismatch when the
-        model has changed since it was made."""
+        model has changed since it was made.
+
+        precision: how its numbers are stored; None: as the model's own. What loses some is measured: how far the predictions behind
+        its last tokens then differ.
+        """
         if fields := segment.identity.difference(self.identity):
             raise IdentityMismatch(f"{', '.join(fields)} changed since the segment was made: prefill it again")
         prompt = Prompt(segment.identity, segment.token_ids, segment.public_tokens, segment.salt)
-        request = _Request(self, prompt, 0, True, whole=True)
+        request = Request(self, prompt, 0, True, whole=True, exact=True)
         try:
             layout = request.layout()
-            if rest := list(prompt.tokens[request.reused :]):
-                request.feed(rest)
+            request.start()
             payload = request.copy(0, segment.tokens)
         finally:
             request.close(list(prompt.tokens))
-        header = segments.Header(segment.token_ids, segment.public_tokens, segment.salt, segment.prefix_key, segment.identity, "")
-        return segments.write(header, layout, payload)
+        own = native(layout.groups[0].dtype)
+        chosen = own if precision is None else as_precision(precision)
+        tensors = segments.pack_layers(layout, payload, chosen)
+        difference = EQUAL
+        if not lossless(chosen, layout.groups[0].dtype):
+            read_back = segments.unpack_layers(layout, tensors, chosen, segment.tokens)
+            difference = self.compare(segment.token_ids, payload, read_back)
+        header = segments.Header(
+            segment.token_ids, segment.public_tokens, segment.salt, segment.prefix_key, segment.identity, chosen, *difference
+        )
+        return Saved(segments.write(header, tensors), chosen, *difference)
 
-    def attach(self, path: str | Path, *, scope: Scope, prefix_key: str, sha256: str | None = None) -> str | None:
+    def compare(self, token_ids: Sequence[int], exact: Payload, other: Payload, probe: int = PROBE) -> Difference:
+        """What answers behind other KV of the same tokens differ by: the last `probe` tokens are read behind either.
+
+        Payloads: per group of equally shaped tensors [slots, heads, tokens, head_dim].
+        """
+        count = len(token_ids)
+        start = max(count - probe, min(count - 1, 1))
+        with self.lock:
+            layout = self.reusable(self.identity, count)
+            if isinstance(layout, Refusal):
+                raise EngineError(f"this model's KV cannot be kept: {layout.reason}")
+            logits = []
+            for payload in (exact, other):
+                private = PrivateCache(layout, count, self.workspace)
+                private.fill([Piece(start, payload)])
+                private.rewind(start)
+                with running(self.model), steered(self.model, self.steering_now):
+                    logits.append(PrivateLive(self.model, private).feed(list(token_ids[start:]), last=count - start))
+                private.close()
+        return difference(*logits)
+
+    def attach(self, path: str | Path, *, scope: Scope, prefix_key: str) -> str | None:
         """Make a saved segment findable; its tensors stay on disk until a prompt matches. Returns None, or the reason why it cannot be
-        used, which is also counted as a miss. `sha256`: of the whole file, checked when first read."""
-        with self._lock:
-            reason = self._attach(Path(path), scope_salt(scope), prefix_key, sha256)
+        used, which is also counted as a miss."""
+        with self.lock:
+            reason = self._attach(Path(path), scope_salt(scope), prefix_key)
             if reason is not None:
                 self.kv.count_miss(reason)
             return reason
 
-    def _attach(self, path: Path, salt: str, prefix_key: str, checksum: str | None) -> str | None:
-        identity = self._watch.identity()
+    def _attach(self, path: Path, salt: str, prefix_key: str) -> str | None:
+        identity = self.identity
         try:
             header = segments.read_header(path)
         except segments.Unreadable as error:
             return str(error)
-        layout = self._reusable(identity, len(header.token_ids))
+        layout = self.reusable(identity, len(header.token_ids))
         if isinstance(layout, Refusal):
             return layout.reason
         prompt = Prompt(header.identity, header.token_ids, header.public_tokens, header.salt)
@@ -267,24 +346,40 @@ class HFEngine:
             return "the file belongs to another scope"
         if header.prefix_key != prefix_key or prompt.prefix_key() != prefix_key:
             return "the file holds another prefix"
-        self.kv.attach(prompt, segments.SegmentFile(path, header, layout, checksum))
+        self.kv.attach(prompt, segments.SegmentFile(path, header, layout))
         size = layout.bytes_per_token * len(header.token_ids)
         self.kv.remember(Segment(header.token_ids, prefix_key, header.identity, header.public_tokens, salt, size))
         return None
 
     def detach(self, prefix_key: str) -> bool:
         """Forget a segment and whatever continues it, in RAM and as registered. False when it is not known here."""
-        with self._lock:
+        with self.lock:
+            self.workspace.clear()
             return self.kv.detach(prefix_key)
+
+    def freeze(self, segment: Segment, frozen: bool = True) -> None:
+        """Keep a segment in RAM whatever the budget; frozen=False: allow eviction again.
+
+        Raises EngineError when it is not there, or when not all that is frozen fits the budget.
+        """
+        with self.lock:
+            prompt = Prompt(segment.identity, segment.token_ids, segment.public_tokens, segment.salt)
+            if not self.kv.freeze(prompt, frozen):
+                raise EngineError(
+                    f"the segment of {segment.tokens} tokens is not in RAM, or what is frozen does not fit the {self.kv.budget:,} bytes "
+                    "kept there: prefill it again, or load the engine with a larger kv_bytes"
+                )
 
     def forget_scope(self, scope: Scope) -> None:
         """Forget everything that was computed for exactly this scope (None: everything public)."""
-        with self._lock:
+        with self.lock:
+            self.workspace.clear()
             self.kv.forget_scope(scope_salt(scope))
 
     def close(self) -> None:
         """Drop all KV. The engine stays usable."""
-        with self._lock:
+        with self.lock:
+            self.workspace.clear()
             self.kv.clear()
 
     # -- inside ----------------------------------------------------------------------------------------------------------------
@@ -308,7 +403,7 @@ class HFEngine:
                 f"the prompt has {count} tokens and the model reads at most {longest}: shorten it, or lower the token budget"
             )
 
-    def _reusable(self, identity: Identity, tokens: int) -> Layout | Refusal:
+    def reusable(self, identity: Identity, tokens: int) -> Layout | Refusal:
         """The layout of the model's cache, or why KV of a text of so many tokens can be neither kept nor reused at present."""
         if (refused := refusal(self.model)) is not None:
             return refused
@@ -321,67 +416,3 @@ class HFEngine:
                 self._layout = (depends, find_layout(self.model))
         layout = self._layout[1]
         return Refusal(layout) if isinstance(layout, str) else layout
-
-
-class _Request:
-    """One request from lookup to keeping: the private cache, the blocks it pins, and why it could or could not reuse."""
-
-    def __init__(self, engine: HFEngine, prompt: Prompt, extra: int, reuse: bool, *, whole: bool = False) -> None:
-        """`extra`: tokens to make room for behind the prompt. `whole`: all of the prompt may come from stored KV; otherwise its last
-        token is always computed, since its logits are what the first answer token is chosen from."""
-        self._engine, self._prompt = engine, prompt
-        self._match: Match | None = None
-        self._private: PrivateCache | None = None
-        self._live: Live
-        with engine._lock:
-            layout = engine._reusable(prompt.identity, len(prompt.tokens) + extra)
-            if isinstance(layout, Refusal):
-                self.reason = layout.reason
-                self._live = StockLive(engine.model, whole_text=layout.whole_text)
-                if reuse:
-                    engine.kv.count_miss(self.reason)
-                return
-            self._layout = layout
-            if reuse:
-                self._match = engine.kv.match(prompt, len(prompt.tokens) - (not whole))
-            self.reason = self._match.reason if self._match else "reuse was not asked for"
-            try:
-                self._private = PrivateCache(layout, len(prompt.tokens) + extra, self._match.stored if self._match else ())
-            except (RuntimeError, MemoryError):  # no memory for it: nobody would let go of the pins
-                if self._match:
-                    engine.kv.release(self._match)
-                raise
-            self._live = PrivateLive(engine.model, self._private)
-
-    @property
-    def reused(self) -> int:
-        return self._match.length if self._match else 0
-
-    def layout(self) -> Layout:
-        """Raises EngineError when this model's KV cannot be reused."""
-        if self._private is None:
-            raise EngineError(f"this model's KV cannot be kept: {self.reason}. Its text can still be put into the prompt")
-        return self._layout
-
-    def feed(self, tokens: list[int], last: int = 1) -> Tensor:
-        with self._engine._lock, running(self._engine.model):
-            return self._live.feed(tokens, last)
-
-    def rewind(self, length: int) -> None:
-        self._live.rewind(length)
-
-    def copy(self, start: int, end: int) -> Payload:
-        assert self._private is not None
-        return self._private.copy(start, end)
-
-    def close(self, tokens: list[int]) -> None:
-        """Keep the KV of what was computed of `tokens` (the prompt and what came after it), and let go of what was pinned."""
-        if self._match is None or self._private is None:
-            return
-        with self._engine._lock:
-            known = tuple(tokens[: self._private.length])
-            public = self._prompt.public if self._prompt.salt else len(known)
-            if self._engine._watch.identity() == self._prompt.identity:
-                kept = Prompt(self._prompt.identity, known, public, self._prompt.salt)
-                self._engine.kv.keep(kept, self._match, self._layout.bytes_per_token, self._private.copy)
-            self._engine.kv.release(self._match)

@@ -34,6 +34,7 @@ class Identity:
     tokenizer: str
     template: str
     adapters: str
+    steering: str = "none"
 
     @cached_property
     def key(self) -> str:

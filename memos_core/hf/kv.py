@@ -12,12 +12,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
-from memos_core.hf.cache import Payload
+from memos_core.hf.cache import Payload, Piece, Source
 from memos_core.hf.identity import Identity
 from memos_core.hf.prefix import BLOCK, Prompt, Segment, chained
-from memos_core.hf.segment import SegmentFile, Unreadable
+from memos_core.hf.segment import SegmentFile
+
+Worth = Callable[[int, SegmentFile], bool]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class BlockView:
     digest: str
     used: int  # when last used, in lookups
     depth: int  # blocks above it
-    pinned: bool
+    pinned: bool  # in use, or frozen
 
 
 def eviction_order(blocks: Iterable[BlockView]) -> list[str]:
@@ -52,6 +55,8 @@ class Node:
     source: SegmentFile | None = None
     used: int = 0
     pins: int = 0
+    frozen: bool = False
+    exact: bool = True  # whether `payload` was computed behind nothing but exact KV
 
     @property
     def start(self) -> int:
@@ -63,14 +68,14 @@ class Match:
     """A found prefix. Its blocks are pinned until `release`; `stored` is what a private cache starts from."""
 
     nodes: list[Node]
-    stored: list[tuple[Payload, int]]
+    stored: list[Piece]
     reason: str
-    loaded: int  # tokens that came from files
+    exact: bool
     epoch: int  # erasures seen when it was made
 
     @property
     def length(self) -> int:
-        return sum(used for _, used in self.stored)
+        return sum(piece.used for piece in self.stored)
 
 
 class PrefixTree:
@@ -89,26 +94,43 @@ class PrefixTree:
 
     # -- finding ---------------------------------------------------------------------------------------------------------------
 
-    def match(self, prompt: Prompt, limit: int) -> Match:
-        """The longest stored prefix of the first `limit` tokens; counted as a hit, or as a miss with a reason."""
+    def match(
+        self, prompt: Prompt, limit: int, worth: Worth = lambda tokens, file: True, failure: str = "", only_exact: bool = False
+    ) -> Match:
+        """The longest stored prefix of the first `limit` tokens; counted as a hit, or as a miss with a reason.
+
+        worth: (how many tokens, the file) -> whether reading them is quicker than computing them. failure: why a match made before
+        could not be used. only_exact: stop at the first block that is not.
+        """
         steps = self._walk(prompt, limit)
+        if only_exact:
+            steps = list(takewhile(lambda step: step[0].exact if step[0].payload is not None else step[0].source.lossless, steps))  # type: ignore[union-attr]
         self._clock += 1
+        stored, exact, passed_over = _pieces(steps, worth)
+        steps = steps[: passed_over if passed_over is not None else len(steps)]
         for node, _ in steps:
             node.pins += 1
             node.used = self._clock
-        stored, loaded, failure = self._payloads(steps)
-        for node, _ in steps[len(stored) :]:
-            node.pins -= 1
-        match = Match([node for node, _ in steps[: len(stored)]], stored, "", loaded, self._epoch)
+        match = Match([node for node, _ in steps], stored, "", exact, self._epoch)
         if match.length:
             self._hits += 1
-            where = f"in RAM, {loaded} of them loaded from a file" if loaded else "in RAM"
-            match.reason = f"matched {match.length} tokens {where}"
+            loaded = sum(piece.used for piece in stored if isinstance(piece.source, SegmentFile) and not piece.source.mapped)
+            match.reason = f"matched {match.length} tokens in RAM" + (f", {loaded} of them loaded from a file" if loaded else "")
         else:
-            match.reason = failure or self._why_not(prompt)
-            if not failure:
-                self.count_miss(match.reason)
+            slow = "computing them again is quicker than reading them from the file" if passed_over is not None else ""
+            match.reason = failure or slow or self._why_not(prompt)
+        if failure or not match.length:
+            self.count_miss(failure or match.reason)
         return match
+
+    def failed(self, match: Match, file: Source) -> None:
+        """A match turned out to be unusable, because of this file: it was no hit, and the file is forgotten."""
+        self.release(match)
+        self._hits -= bool(match.length)
+        for node in [node for node in self._index.values() if node.source is file]:
+            node.source = None
+            if node.payload is None:
+                self._remove(node)
 
     def release(self, match: Match) -> None:
         for node in match.nodes:
@@ -138,34 +160,6 @@ class PrefixTree:
             node = child
         return steps
 
-    def _payloads(self, steps: list[tuple[Node, int]]) -> tuple[list[tuple[Payload, int]], int, str]:
-        """What the steps hold, loading from files what is not in RAM: (stored, tokens loaded, reason of a failure)."""
-        stored: list[tuple[Payload, int]] = []
-        loaded, failure = 0, ""
-        fresh: dict[str, Payload] = {}
-        for place, (node, used) in enumerate(steps):
-            payload = node.payload or fresh.get(node.digest)
-            if payload is None and node.source is not None:
-                wanted = [later for later, _ in steps[place:] if later.payload is None and later.source is node.source]
-                try:
-                    payloads = node.source.read([(later.start, later.end) for later in wanted])
-                except Unreadable as error:
-                    failure = str(error)
-                    self.count_miss(failure)
-                    self._drop_file(node.source)
-                    break
-                fresh.update(zip((later.digest for later in wanted), payloads, strict=True))
-                payload = fresh[node.digest]
-            if payload is None:  # its file was found damaged earlier in this very walk
-                break
-            if node.payload is None:
-                loaded += used
-                if self._make_room(_size(payload)):
-                    node.payload = payload
-                    self._bytes += _size(payload)
-            stored.append((payload, used))
-        return stored, loaded, failure
-
     def _why_not(self, prompt: Prompt) -> str:
         for identity, root in reversed(self._roots.values()):
             if identity != prompt.identity and self._agreeing(root, prompt.tokens, {"", prompt.salt}):
@@ -178,6 +172,7 @@ class PrefixTree:
         """Store what of `prompt` is not stored yet; `copy(start, end)` cuts a block out of the private cache, `size` is bytes per token.
 
         Nothing is kept when something was erased since `match` was made: it may have been this very text. What does not fit is left out.
+        What was computed behind inexact KV is inexact itself.
         """
         if match.epoch != self._epoch:
             return
@@ -194,21 +189,22 @@ class PrefixTree:
         for start, end in missing:
             payload = copy(start, end)
             path.append(self._add(path[-1], prompt, start, end, payload))
+            path[-1].exact = path[-1].exact and match.exact
             path[-1].pins += 1
         for node in path:
             node.pins -= 1
 
     def _existing(self, prompt: Prompt) -> tuple[list[Node], list[tuple[int, int]]]:
-        """(nodes from the root that are in RAM along the prompt, blocks that are not)."""
+        """(nodes from the root that are there along the prompt, blocks that are not)."""
         path = [self._root(prompt.identity)]
         blocks = list(prompt.blocks())
         for place, (start, end) in enumerate(blocks):
             tokens, salt = prompt.tokens[start:end], prompt.salt_at(start)
             child = self._index.get(chained(path[-1].digest, salt, tokens))
-            if child is None or child.payload is None:
+            if child is None:
                 missing = blocks[place:]
                 siblings = path[-1].children.get(salt, ())
-                if len(missing) == 1 and any(_shared(sibling.tokens, tokens) == len(tokens) and sibling.payload for sibling in siblings):
+                if len(missing) == 1 and any(_shared(sibling.tokens, tokens) == len(tokens) for sibling in siblings):
                     return path, []  # the beginning of a longer block that is there already
                 return path, missing
             path.append(child)
@@ -229,7 +225,7 @@ class PrefixTree:
             for sibling in list(parent.children[salt]):  # a shorter block that this one continues says nothing more
                 if (
                     sibling is not node
-                    and not (sibling.children or sibling.pins or sibling.source)
+                    and not (sibling.children or sibling.pins or sibling.source or sibling.frozen)
                     and tokens[: len(sibling.tokens)] == sibling.tokens
                 ):
                     self._remove(sibling)
@@ -250,6 +246,22 @@ class PrefixTree:
         for start, end in prompt.blocks():
             node = self._add(node, prompt, start, end, None)
             node.source = file
+
+    def freeze(self, prompt: Prompt, frozen: bool) -> bool:
+        """Never evict the blocks of these tokens, or allow it again. False when not all of them are there, or freezing them would leave
+        the budget no room for what is frozen already; then nothing is changed."""
+        node, path = self._root(prompt.identity), []
+        for start, end in prompt.blocks():
+            child = self._index.get(chained(node.digest, prompt.salt_at(start), prompt.tokens[start:end]))
+            if child is None:
+                return False
+            path.append(child)
+            node = child
+        if frozen and sum(_size(each.payload) for each in self._index.values() if each.frozen or each in path) > self.budget:
+            return False
+        for each in path:
+            each.frozen = frozen
+        return True
 
     # -- forgetting ------------------------------------------------------------------------------------------------------------
 
@@ -309,18 +321,12 @@ class PrefixTree:
             if not siblings:
                 del node.parent.children[node.salt]
 
-    def _drop_file(self, file: SegmentFile) -> None:
-        for node in [node for node in self._index.values() if node.source is file]:
-            node.source = None
-            if node.payload is None:
-                self._remove(node)
-
     def _make_room(self, size: int) -> bool:
         """Evict until `size` bytes fit. False, and nothing evicted, when they cannot."""
         if self._bytes + size <= self.budget:
             return True
         resident = {digest: node for digest, node in self._index.items() if node.payload is not None}
-        order = eviction_order(BlockView(digest, node.used, node.depth, node.pins > 0) for digest, node in resident.items())
+        order = eviction_order(BlockView(digest, node.used, node.depth, node.pins > 0 or node.frozen) for digest, node in resident.items())
         if self._bytes + size - sum(_size(resident[digest].payload) for digest in order) > self.budget:
             return False
         for digest in order:
@@ -350,6 +356,31 @@ class PrefixTree:
             "segments": sum(not node.children for node in self._index.values()),
             "evictions": self._evictions,
         }
+
+
+def _pieces(steps: list[tuple[Node, int]], worth: Worth) -> tuple[list[Piece], bool, int | None]:
+    """What a private cache is filled from: (pieces, whether all are exact, the step from which on it was not worth reading, or None).
+
+    Neighbouring blocks of one file are one piece.
+    """
+    pieces: list[Piece] = []
+    exact = True
+    for place, (node, used) in enumerate(steps):
+        if node.payload is not None:
+            pieces.append(Piece(used, node.payload))
+            exact = exact and node.exact
+            continue
+        assert node.source is not None, "a block is in RAM, in a file, or both"
+        last = pieces[-1] if pieces else None
+        if last is not None and last.source is node.source and last.start + last.used == node.start:
+            pieces[-1] = Piece(last.used + used, source=node.source, start=last.start)
+        else:
+            ahead = sum(more for later, more in steps[place:] if later.payload is None and later.source is node.source)
+            if not worth(ahead, node.source):
+                return pieces, exact, place
+            pieces.append(Piece(used, source=node.source, start=node.start))
+            exact = exact and node.source.lossless
+    return pieces, exact, None
 
 
 def _size(payload: Payload | None) -> int:

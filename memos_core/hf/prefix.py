@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from memos_core.errors import InvalidInput
 from memos_core.hf.identity import Identity
+from memos_core.hf.precision import Precision
 
 BLOCK = 64
 Scope = str | tuple[str, ...] | None
@@ -64,6 +65,16 @@ class Segment:
     @property
     def tokens(self) -> int:
         return len(self.token_ids)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A segment as a file's bytes, and what was lost in storing it: see `divergence.Difference`."""
+
+    data: bytes
+    precision: Precision
+    divergence: float
+    agreement: float
 
 
 def chained(parent: str, salt: str, tokens: tuple[int, ...]) -> str:

@@ -1,20 +1,19 @@
 """A segment of KV as a safetensors file: written whole, registered by its header, read lazily and verified before first use.
 
-Contents: `layers.<n>.keys` and `layers.<n>.values`, each contiguous [heads, tokens, head_dim], `token_ids` int32 [tokens], and
-metadata as JSON. The plain scope is never written, only its salt (a hash).
+Contents: `layers.<n>.keys` and `layers.<n>.values` [heads, tokens, head_dim] as `precision` packs them, `token_ids` int32 [tokens], and
+metadata as JSON with a checksum of every tensor and of itself. The plain scope is never written, only its salt (a hash).
 """
 
 from __future__ import annotations
 
 import json
-import mmap
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from hashlib import sha256
+import time
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -22,12 +21,15 @@ from torch import Tensor
 from memos_core.errors import EngineError
 from memos_core.hf.cache import Layout, Payload
 from memos_core.hf.identity import Identity
+from memos_core.hf.precision import Precision, lossless, pack, shapes, unpack_into
 
-FORMAT = "memos-kv-1"
+FORMAT = "memos-kv-2"
 
 
 class Unreadable(EngineError):
-    """The file cannot be used; the message is the reason that a miss is counted under."""
+    """The file cannot be used; the message is the reason that a miss is counted under. source: which, where it was registered."""
+
+    source: Any = None
 
 
 @dataclass(frozen=True)
@@ -39,108 +41,137 @@ class Header:
     salt: str  # hash of the scope; "" when all of it is public
     prefix_key: str
     identity: Identity
-    content: str  # sha256 over the layers' bytes
+    precision: Precision = Precision.FLOAT32
+    divergence: float = 0.0  # measured when it was made: KL in nats to the exact KV, a mean over tokens
+    agreement: float = 1.0  # share of those tokens where the likeliest next token was the same
+    checksums: dict[str, str] = field(default_factory=dict)  # of each tensor, xxh3-128
 
 
-def write(header: Header, layout: Layout, payload: Payload) -> bytes:
-    """The file's bytes. `header.content` is computed here and what was passed is ignored."""
-    layers = _by_layer(layout, payload)
-    about = {
-        "format": FORMAT,
-        "identity": asdict(header.identity),
-        "prefix_key": header.prefix_key,
-        "salt": header.salt,
-        "public_tokens": header.public_tokens,
-        "content": _content(layers),
-    }
+def pack_layers(layout: Layout, payload: Payload, precision: Precision) -> dict[str, Tensor]:
+    """KV of a run of tokens as a file's tensors, by name."""
+    tensors = {}
+    for group, stack in zip(layout.groups, payload, strict=True):
+        for place, (layer, which) in enumerate(group.slots):
+            for suffix, tensor in pack(stack[place].cpu(), which, precision).items():
+                tensors[_name(layer, which) + suffix] = tensor.clone()
+    return dict(sorted(tensors.items()))
+
+
+def unpack_layers(layout: Layout, tensors: dict[str, Tensor], precision: Precision, tokens: int) -> Payload:
+    """What is read back of `pack_layers`."""
+    payload = []
+    for group in layout.groups:
+        stack = torch.empty((len(group.slots), group.heads, tokens, group.dim), dtype=group.dtype, device=group.device)
+        for place, (layer, which) in enumerate(group.slots):
+            names = shapes(precision, which, group.heads, tokens, group.dim)
+            parts = {suffix: tensors[_name(layer, which) + suffix] for suffix in names}
+            unpack_into(parts, which, precision, 0, tokens, stack[place])
+        payload.append(stack)
+    return tuple(payload)
+
+
+def write(header: Header, tensors: dict[str, Tensor]) -> bytes:
+    """The file's bytes. Checksums are computed here and what was passed is ignored."""
+    checked = replace(header, checksums={name: _digest(tensor) for name, tensor in tensors.items()})
+    about = {name: value for name, value in asdict(checked).items() if name != "token_ids"} | {"format": FORMAT}
     # One entry only: safetensors writes several in no fixed order, and equal segments should be equal files.
-    metadata = {"memos": json.dumps(about, sort_keys=True)}
-    return bytes(save({**layers, "token_ids": torch.tensor(header.token_ids, dtype=torch.int32)}, metadata))
+    text = json.dumps(about, sort_keys=True)
+    metadata = {"memos": json.dumps({"about": text, "checksum": xxhash.xxh3_128(text.encode()).hexdigest()}, sort_keys=True)}
+    return bytes(save({**tensors, "token_ids": torch.tensor(header.token_ids, dtype=torch.int32)}, metadata))
 
 
 def read_header(path: Path) -> Header:
     """Header and token ids of the file at `path`. Raises Unreadable."""
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("memos", "{}"))
-            if about.get("format") != FORMAT:
+            written = json.loads((file.metadata() or {}).get("memos", "{}"))
+            text = str(written.get("about", ""))
+            if xxhash.xxh3_128(text.encode()).hexdigest() != written.get("checksum"):
+                raise Unreadable("the file is not a segment of this format, or its header is damaged")
+            about = json.loads(text)
+            if about.pop("format", None) != FORMAT:
                 raise Unreadable("the file is not a segment of this format")
-            return Header(
-                token_ids=tuple(file.get_tensor("token_ids").tolist()),
-                public_tokens=int(about["public_tokens"]),
-                salt=about["salt"],
-                prefix_key=about["prefix_key"],
-                identity=Identity(**about["identity"]),
-                content=about["content"],
-            )
+            about |= {"identity": Identity(**about["identity"]), "precision": Precision(about["precision"])}
+            return Header(token_ids=tuple(file.get_tensor("token_ids").tolist()), **about)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise Unreadable("the file is missing, truncated or damaged") from error
 
 
 class SegmentFile:
-    """A registered file. Nothing of the layers is read before `read`."""
+    """A registered file, memory-mapped when its first layer is asked for. Each tensor is verified when it is first read."""
 
-    def __init__(self, path: Path, header: Header, layout: Layout, checksum: str | None) -> None:
-        """`checksum`: sha256 hex of the whole file, checked instead of the file's own content hash. Raises Unreadable."""
+    def __init__(self, path: Path, header: Header, layout: Layout) -> None:
         self.path, self.header = path, header
-        self._layout, self._checksum = layout, checksum
-        self._verified = False
+        self.lossless = lossless(header.precision, layout.groups[0].dtype)
+        self._shapes = _shapes(header, layout)
+        self._tensors = len(self._shapes)
+        self._bytes_per_token = layout.bytes_per_token
+        self._read: list[float] = [0, 0.0]
+        self._open: Any = None
+        self._parts: dict[tuple[int, int], dict[str, Tensor]] = {}
 
-    def read(self, ranges: Sequence[tuple[int, int]]) -> list[Payload]:
-        """The KV of each token range [start, end), in memory of its own. Raises Unreadable when the content is not what was written."""
+    @property
+    def size(self) -> int:
+        """Bytes of KV that it stands for."""
+        return len(self.header.token_ids) * self._bytes_per_token
+
+    @property
+    def mapped(self) -> bool:
+        """Whether it has been read before."""
+        return bool(self._parts)
+
+    def copy_into(self, layer: int, which: int, start: int, end: int, out: Tensor) -> None:
+        """Put keys (which 0) or values (1) of tokens [start, end) into `out` [heads, tokens, head_dim].
+
+        Raises Unreadable when the content is not what was written.
+        """
+        began = time.perf_counter()
         try:
-            with safe_open(self.path, framework="pt") as file:
-                layers = {name: file.get_tensor(name) for name in _names(self._layout)}
-                self._verify(layers)
-                return [self._cut(layers, start, end) for start, end in ranges]
+            if (layer, which) not in self._parts:
+                self._parts[layer, which] = self._verified(layer, which)
+        except Unreadable as error:
+            error.source = self
+            raise
+        unpack_into(self._parts[layer, which], which, self.header.precision, start, end, out)
+        self._read[0] += (end - start) * self._bytes_per_token // self._tensors
+        self._read[1] += time.perf_counter() - began
+
+    def measured(self) -> tuple[int, float]:
+        """(bytes read, seconds it took) since this was last asked."""
+        read, seconds = self._read
+        self._read = [0, 0.0]
+        return int(read), seconds
+
+    def _verified(self, layer: int, which: int) -> dict[str, Tensor]:
+        parts = {}
+        try:
+            if self._open is None:
+                self._open = safe_open(self.path, framework="pt")
+            for suffix, shape in self._shapes[layer, which].items():
+                tensor = self._open.get_tensor(_name(layer, which) + suffix)
+                if tuple(tensor.shape) != shape:
+                    raise Unreadable("the file's tensors have other shapes than the model's cache")
+                if _digest(tensor) != self.header.checksums.get(_name(layer, which) + suffix):
+                    raise Unreadable("the file's checksum does not match its content")
+                parts[suffix] = tensor
         except (SafetensorError, OSError) as error:
             raise Unreadable("the file is missing, truncated or damaged") from error
+        return parts
 
-    def _verify(self, layers: dict[str, Tensor]) -> None:
-        if self._verified:
-            return
-        count = len(self.header.token_ids)
-        for group in self._layout.groups:
-            for slot in group.slots:
-                tensor = layers[_name(*slot)]
-                if tuple(tensor.shape) != (group.heads, count, group.dim) or tensor.dtype != group.dtype:
-                    raise Unreadable("the file's tensors have other shapes than the model's cache")
-        expected, found = (self.header.content, _content(layers)) if self._checksum is None else (self._checksum, _file_hash(self.path))
-        if expected != found:
-            raise Unreadable("the file's checksum does not match its content")
-        self._verified = True
 
-    def _cut(self, layers: dict[str, Tensor], start: int, end: int) -> Payload:
-        return tuple(
-            torch.stack([layers[_name(*slot)][:, start:end] for slot in group.slots]).to(group.device) for group in self._layout.groups
-        )
+def _shapes(header: Header, layout: Layout) -> dict[tuple[int, int], dict[str, tuple[int, ...]]]:
+    count = len(header.token_ids)
+    return {
+        (layer, which): shapes(header.precision, which, group.heads, count, group.dim)
+        for group in layout.groups
+        for layer, which in group.slots
+    }
 
 
 def _name(layer: int, which: int) -> str:
     return f"layers.{layer}.{('keys', 'values')[which]}"
 
 
-def _names(layout: Layout) -> list[str]:
-    return [_name(layer, which) for layer in range(len(layout.windows)) for which in (0, 1)]
-
-
-def _by_layer(layout: Layout, payload: Payload) -> dict[str, Tensor]:
-    named = {
-        _name(*slot): tensor[place].clone().cpu()
-        for group, tensor in zip(layout.groups, payload, strict=True)
-        for place, slot in enumerate(group.slots)
-    }
-    return {name: named[name] for name in _names(layout)}
-
-
-def _content(layers: dict[str, Tensor]) -> str:
-    digest = sha256()
-    for tensor in layers.values():
-        raw: Any = tensor.contiguous().view(-1).view(torch.uint8).numpy()
-        digest.update(memoryview(raw))
-    return digest.hexdigest()
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        return sha256(view).hexdigest()
+def _digest(tensor: Tensor) -> str:
+    raw: Any = tensor.contiguous().view(-1).view(torch.uint8).numpy()
+    return xxhash.xxh3_128(memoryview(raw)).hexdigest()

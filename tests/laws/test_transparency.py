@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from tiny_models import PLAIN, SERVED, STOCK, TEXT, chat, stock_answer, tiny_model, tiny_tokenizer
 
 from memos_core.hf import HFEngine
+from memos_core.hf.rates import Rates
+from memos_core.hf.request import Request
 
 DIGITS = "".join(str(n * n % 7) + str(n % 10) for n in range(100))  # digits are one token each: a text of n digits has n tokens
 LENGTH, NEW, TOLERANCE = 200, 6, 1e-4
@@ -55,6 +57,7 @@ def test_every_split_from_a_file(kind: str, tmp_path: Any) -> None:
         file = tmp_path / f"{split}.safetensors"
         file.write_bytes(engine.save(segment))
         engine.close()
+        engine.rates = Rates()  # nothing measured: reading is tried
         assert engine.attach(file, scope=None, prefix_key=segment.prefix_key) is None
         reply = engine.generate(user(DIGITS), max_new_tokens=NEW)
         assert (reply.reused_tokens, list(reply.token_ids)) == (split, expected)
@@ -151,10 +154,8 @@ def test_real_model_at_several_splits(smol: HFEngine) -> None:
 
 def _prime(engine: HFEngine, prompt: Any, tokens: list[int]) -> None:
     """Keep KV of exactly these tokens."""
-    from memos_core.hf.engine import _Request
-
-    request = _Request(engine, prompt, 0, True)
-    request.feed(tokens)
+    request = Request(engine, prompt, 0, True)
+    request.start()
     request.close(tokens)
 
 

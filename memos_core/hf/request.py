@@ -1,0 +1,141 @@
+"""One request from lookup to keeping: the private cache, the blocks it pins, and why it could or could not reuse."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from memos_core.errors import EngineError
+from memos_core.hf.cache import Layout, Payload, PrivateCache
+from memos_core.hf.decode import Live, PrivateLive, StockLive, running
+from memos_core.hf.identity import Refusal
+from memos_core.hf.kv import Match
+from memos_core.hf.prefix import Prompt
+from memos_core.hf.segment import SegmentFile, Unreadable
+from memos_core.hf.steering import steered
+
+if TYPE_CHECKING:
+    from memos_core.hf.engine import HFEngine
+
+
+class Request:
+    """Call `start` once, then `feed`, and `close` whatever happens."""
+
+    def __init__(self, engine: HFEngine, prompt: Prompt, extra: int, reuse: bool, *, whole: bool = False, exact: bool = False) -> None:
+        """`extra`: tokens to make room for behind the prompt. `whole`: all of the prompt may come from stored KV; otherwise its last
+        token is always computed, since its logits are what the first answer token is chosen from. `exact`: start from exact KV alone."""
+        self._engine, self._prompt = engine, prompt
+        self._capacity = len(prompt.tokens) + extra
+        self._limit = len(prompt.tokens) - (not whole)
+        self._only_exact = exact
+        self._steering = engine.steering_now
+        self._match: Match | None = None
+        self._private: PrivateCache | None = None
+        self._live: Live
+        with engine.lock:
+            layout = engine.reusable(prompt.identity, self._capacity)
+            if isinstance(layout, Refusal):
+                self.reason = layout.reason
+                self._live = StockLive(engine.model, whole_text=layout.whole_text)
+                if reuse:
+                    engine.kv.count_miss(self.reason)
+                return
+            self._layout = layout
+            self.reason = "reuse was not asked for"
+            self._open(reuse)
+
+    def _open(self, reuse: bool, failure: str = "") -> None:
+        """A private cache, filled with what is stored."""
+        engine = self._engine
+        if reuse:
+            self._match = engine.kv.match(self._prompt, self._limit, self._worth, failure, only_exact=self._only_exact)
+            self.reason = self._match.reason
+        try:
+            self._private = PrivateCache(self._layout, self._capacity, engine.workspace)
+            self._private.fill(self._match.stored if self._match else ())
+            self._private.rewind(self.reused)
+        except (RuntimeError, MemoryError):  # no memory for it: nobody would let go of the pins
+            if self._match:
+                engine.kv.release(self._match)
+            raise
+        self._live = PrivateLive(engine.model, self._private)
+
+    def _worth(self, tokens: int, source: SegmentFile) -> bool:
+        return source.mapped or self._engine.rates.worth_reading(tokens, source.size)
+
+    @property
+    def reused(self) -> int:
+        return self._match.length if self._match else 0
+
+    @property
+    def exact(self) -> bool:
+        return self._match is None or self._match.exact
+
+    def layout(self) -> Layout:
+        """Raises EngineError when this model's KV cannot be reused."""
+        if self._private is None:
+            raise EngineError(f"this model's KV cannot be kept: {self.reason}. Its text can still be put into the prompt")
+        return self._layout
+
+    def start(self) -> Tensor:
+        """Read what of the prompt is not stored; logits [1, vocabulary] behind it, [0, vocabulary] when all of it is stored.
+
+        A file that turns out to be unreadable is given up, and what it held is computed.
+        """
+        while True:
+            rest = list(self._prompt.tokens[self.reused :])
+            began = time.perf_counter()
+            try:
+                if not rest and self._private is not None:
+                    self._private.materialise()
+                    return Tensor()
+                logits = self.feed(rest)
+            except Unreadable as error:
+                self._give_up(error)
+                continue
+            with self._engine.lock:
+                self._engine.rates.prefilled(len(rest), time.perf_counter() - began)
+                for source in self._files():
+                    self._engine.rates.has_read(*source.measured())
+            return logits
+
+    def feed(self, tokens: list[int], last: int = 1) -> Tensor:
+        with self._engine.lock, running(self._engine.model), steered(self._engine.model, self._steering):
+            return self._live.feed(tokens, last)
+
+    def rewind(self, length: int) -> None:
+        self._live.rewind(length)
+
+    def copy(self, start: int, end: int) -> Payload:
+        assert self._private is not None
+        return self._private.copy(start, end)
+
+    def close(self, tokens: list[int]) -> None:
+        """Keep the KV of what was computed of `tokens` (the prompt and what came after it), and let go of what was pinned."""
+        if self._private is None:
+            return
+        engine = self._engine
+        with engine.lock:
+            if self._match is not None:
+                known = tuple(tokens[: self._private.length])
+                public = self._prompt.public if self._prompt.salt else len(known)
+                if engine.identity_under(self._steering) == self._prompt.identity:
+                    kept = Prompt(self._prompt.identity, known, public, self._prompt.salt)
+                    engine.kv.keep(kept, self._match, self._layout.bytes_per_token, self._private.copy)
+                engine.kv.release(self._match)
+            self._private.close()
+            self._private = None
+
+    def _files(self) -> list[SegmentFile]:
+        return [piece.source for piece in (self._match.stored if self._match else ()) if isinstance(piece.source, SegmentFile)]
+
+    def _give_up(self, error: Unreadable) -> None:
+        """Begin again without a file that cannot be read."""
+        engine = self._engine
+        with engine.lock:
+            assert self._match is not None and self._private is not None
+            engine.kv.failed(self._match, error.source)
+            self._private.close()
+            self._open(True, str(error))
