@@ -110,21 +110,21 @@ class PrivateLayer(DynamicLayer):  # type: ignore[misc]
         self._keys, self._values = keys, values  # [batch, heads, capacity, head_dim]
         self._length = 0
         self._window = window
-        self._pending: list[tuple[Source, int, int, int, int]] = []
+        self._pending: list[tuple[Source, int, int, int]] = []
         self.is_sliding = window is not None  # read by the masking code, which sizes sliding and full masks apart
         self.dtype, self.device = keys.dtype, keys.device
         self.is_initialized = True
         self._show(0, 0)
 
-    def expect(self, source: Source, start: int, tokens: int, row: int, at: int) -> None:
-        """Copy tokens [start, start + tokens) of `source` to place `at` of a row when the layer is first used."""
-        self._pending.append((source, start, tokens, row, at))
+    def expect(self, source: Source, start: int, tokens: int, at: int) -> None:
+        """Copy tokens [start, start + tokens) of `source` to place `at` of the first row when the layer is first used."""
+        self._pending.append((source, start, tokens, at))
 
     def materialise(self) -> None:
         """Copy in what is expected. Raises Unreadable."""
-        for source, start, tokens, row, at in self._pending:
+        for source, start, tokens, at in self._pending:
             for which, buffer in enumerate((self._keys, self._values)):
-                source.copy_into(self._index, which, start, start + tokens, buffer[row, :, at : at + tokens])
+                source.copy_into(self._index, which, start, start + tokens, buffer[0, :, at : at + tokens])
         self._pending = []
 
     def _show(self, start: int, end: int) -> None:
@@ -177,24 +177,18 @@ class PrivateCache:
         ]
         self.cache = Cache(layers=list(self._layers))
 
-    def fill(self, pieces: Sequence[Piece], row: int = 0, at: int = 0, limit: int | None = None) -> None:
-        """Copy stored pieces, one after the other, to place `at` of a row; at most `limit` tokens. Call `rewind` when all rows are filled."""
+    def fill(self, pieces: Sequence[Piece]) -> None:
+        """Copy stored pieces, one after the other, into the first row; what is in files follows when its layer is used."""
+        at = 0
         for piece in pieces:
-            used = piece.used if limit is None else min(piece.used, limit)
-            if limit is not None:
-                limit -= used
             if piece.payload is not None:
                 for buffer, block in zip(self._buffers, piece.payload, strict=True):
-                    buffer[:, row, :, at : at + used].copy_(block[:, :, :used])
-            elif piece.source is not None and used:
+                    buffer[:, 0, :, at : at + piece.used].copy_(block[:, :, : piece.used])
+            elif piece.source is not None:
                 for layer in self._layers:
-                    layer.expect(piece.source, piece.start, used, row, at)
-            at += used
-
-    def blank(self, row: int, tokens: int) -> None:
-        """Zero the first tokens of a row: what is masked must still be a number."""
-        for buffer in self._buffers:
-            buffer[:, row, :, :tokens].zero_()
+                    layer.expect(piece.source, piece.start, piece.used, at)
+            at += piece.used
+        self.rewind(at)
 
     @property
     def length(self) -> int:
@@ -204,6 +198,17 @@ class PrivateCache:
     def rewind(self, length: int) -> None:
         for layer in self._layers:
             layer.rewind(length)
+
+    def filled(self) -> int:
+        """The same as `length`."""
+        return self.length
+
+    def copy_to(self, batch: PrivateCache, row: int, at: int) -> None:
+        """Copy the only row to place `at` of a row of `batch`, and zero what lies before: what is masked must still be a number."""
+        self.materialise()
+        for buffer, other in zip(self._buffers, batch._buffers, strict=True):
+            other[:, row, :, :at].zero_()
+            other[:, row, :, at : at + self.length].copy_(buffer[:, 0, :, : self.length])
 
     def materialise(self) -> None:
         """Copy in what is still expected from files. Raises Unreadable."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -87,13 +87,13 @@ class StockLive:
 
 
 @contextmanager
-def running(model: Any) -> Iterator[None]:
-    """No gradients, no dropout, no key repeated for its heads; modules that were training are set back afterwards."""
+def running(model: Any, *, as_it_is: bool = False) -> Iterator[None]:
+    """No gradients, no dropout, and unless `as_it_is` no key repeated for its heads; modules that were training are set back afterwards."""
     training = [module for module in model.modules() if module.training]
     try:
         for module in training:
             module.training = False
-        with torch.no_grad(), grouped(model):
+        with torch.no_grad(), nullcontext() if as_it_is else grouped(model):
             yield
     finally:
         for module in training:

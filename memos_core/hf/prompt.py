@@ -48,6 +48,27 @@ class Renderer:
         renderings = [self.tokens([*plain, {"role": role, "content": probe}], add_generation_prompt=False) for probe in PROBES]
         return renderings[0][: min(shared(renderings[0], other) for other in renderings[1:])]
 
+    def plain(self, text: str) -> list[int]:
+        """Token ids of a text as it is, with what the tokenizer puts before every text."""
+        return self._encode(text, special=True)
+
+    def spans(self, messages: Sequence[Message], texts: Sequence[str]) -> list[tuple[int, int]]:
+        """Where each text first stands in the rendered conversation: token places [start, end), (0, 0) when it does not.
+
+        Raises InvalidInput for tokenizers that cannot tell.
+        """
+        rendered = self.text(checked(messages), True)
+        if not getattr(self._tokenizer, "is_fast", False):
+            raise InvalidInput("this tokenizer does not tell where its tokens stand in a text; load the fast one")
+        special = not self._has_template()
+        places = self._tokenizer(rendered, add_special_tokens=special, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+        found = []
+        for text in texts:
+            start = rendered.find(text) if text else -1
+            inside = [place for place, (a, b) in enumerate(places) if a < start + len(text) and b > start] if start >= 0 else []
+            found.append((inside[0], inside[-1] + 1) if inside else (0, 0))
+        return found
+
     def count(self, text: str) -> int:
         return len(self._encode(text, special=False))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -14,26 +15,39 @@ from memos_core.hf.identity import Refusal
 from memos_core.hf.kv import Match
 from memos_core.hf.prefix import Prompt
 from memos_core.hf.segment import SegmentFile, Unreadable
-from memos_core.hf.steering import steered
+from memos_core.hf.steering import Steering, steered
 
 if TYPE_CHECKING:
-    from memos_core.hf.engine import HFEngine
+    from memos_core.hf.machine import Machine
 
 
 class Request:
     """Call `start` once, then `feed`, and `close` whatever happens."""
 
-    def __init__(self, engine: HFEngine, prompt: Prompt, extra: int, reuse: bool, *, whole: bool = False, exact: bool = False) -> None:
+    def __init__(
+        self,
+        engine: Machine,
+        prompt: Prompt,
+        extra: int,
+        reuse: bool,
+        *,
+        whole: bool = False,
+        exact: bool = False,
+        steering: tuple[Steering, ...] | None = None,
+    ) -> None:
         """`extra`: tokens to make room for behind the prompt. `whole`: all of the prompt may come from stored KV; otherwise its last
-        token is always computed, since its logits are what the first answer token is chosen from. `exact`: start from exact KV alone."""
+        token is always computed, since its logits are what the first answer token is chosen from. `exact`: start from exact KV alone.
+        `steering`: what was attached when the prompt was made; None: what is now."""
         self._engine, self._prompt = engine, prompt
         self._capacity = len(prompt.tokens) + extra
         self._limit = len(prompt.tokens) - (not whole)
         self._only_exact = exact
-        self._steering = engine.steering_now
+        self.steering = engine.steering_now if steering is None else steering
         self._match: Match | None = None
         self._private: PrivateCache | None = None
         self._live: Live
+        self._copy: Callable[[int, int], Payload] | None = None  # KV of tokens [start, end), wherever it is now
+        self._length: Callable[[], int] | None = None
         with engine.lock:
             layout = engine.reusable(prompt.identity, self._capacity)
             if isinstance(layout, Refusal):
@@ -55,12 +69,12 @@ class Request:
         try:
             self._private = PrivateCache(self._layout, self._capacity, engine.workspace)
             self._private.fill(self._match.stored if self._match else ())
-            self._private.rewind(self.reused)
         except (RuntimeError, MemoryError):  # no memory for it: nobody would let go of the pins
             if self._match:
                 engine.kv.release(self._match)
             raise
         self._live = PrivateLive(engine.model, self._private)
+        self._copy, self._length = self._private.copy, self._private.filled
 
     def _worth(self, tokens: int, source: SegmentFile) -> bool:
         return source.mapped or self._engine.rates.worth_reading(tokens, source.size)
@@ -102,7 +116,7 @@ class Request:
             return logits
 
     def feed(self, tokens: list[int], last: int = 1) -> Tensor:
-        with self._engine.lock, running(self._engine.model), steered(self._engine.model, self._steering):
+        with self._engine.lock, running(self._engine.model), steered(self._engine.model, self.steering):
             return self._live.feed(tokens, last)
 
     def rewind(self, length: int) -> None:
@@ -112,21 +126,38 @@ class Request:
         assert self._private is not None
         return self._private.copy(start, end)
 
-    def close(self, tokens: list[int]) -> None:
-        """Keep the KV of what was computed of `tokens` (the prompt and what came after it), and let go of what was pinned."""
-        if self._private is None:
-            return
+    def hand_over(self, batch: PrivateCache, row: int, at: int) -> None:
+        """Go on as a row of a batch, whose tokens begin at place `at`; the batch is the caller's to close."""
+        assert self._private is not None
+        self._private.copy_to(batch, row, at)
+        with self._engine.lock:
+            self._private.close()
+        self._private = None
+        self._copy = lambda start, end: batch.copy(at + start, at + end, row)
+        self._length = lambda: batch.length - at
+
+    def keep(self, tokens: list[int]) -> None:
+        """Store the KV of what was computed of `tokens` (the prompt and what came after it), for others to find."""
         engine = self._engine
         with engine.lock:
+            if self._match is None or self._copy is None or self._length is None:
+                return
+            known = tuple(tokens[: self._length()])
+            public = self._prompt.public if self._prompt.salt else len(known)
+            if engine.identity_under(self.steering) == self._prompt.identity:
+                kept = Prompt(self._prompt.identity, known, public, self._prompt.salt)
+                engine.kv.keep(kept, self._match, self._layout.bytes_per_token, self._copy)
+
+    def close(self, tokens: list[int]) -> None:
+        """Keep what was computed, and let go of what was pinned."""
+        engine = self._engine
+        with engine.lock:
+            self.keep(tokens)
             if self._match is not None:
-                known = tuple(tokens[: self._private.length])
-                public = self._prompt.public if self._prompt.salt else len(known)
-                if engine.identity_under(self._steering) == self._prompt.identity:
-                    kept = Prompt(self._prompt.identity, known, public, self._prompt.salt)
-                    engine.kv.keep(kept, self._match, self._layout.bytes_per_token, self._private.copy)
                 engine.kv.release(self._match)
-            self._private.close()
-            self._private = None
+            if self._private is not None:
+                self._private.close()
+            self._private = self._copy = self._length = None
 
     def _files(self) -> list[SegmentFile]:
         return [piece.source for piece in (self._match.stored if self._match else ()) if isinstance(piece.source, SegmentFile)]

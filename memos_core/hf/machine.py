@@ -1,0 +1,131 @@
+"""One model with its tokenizer, as every part of the engine sees it: what it is, what of it can be kept, and the lock it runs under."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from memos_core.errors import InvalidInput
+from memos_core.hf.cache import Layout, Workspace, find_layout
+from memos_core.hf.decode import running
+from memos_core.hf.identity import Identity, Refusal, Watch, longest_exact, refusal
+from memos_core.hf.kv import PrefixTree
+from memos_core.hf.prefix import Prompt, Scope, scope_salt
+from memos_core.hf.prompt import Message, Renderer, shared
+from memos_core.hf.rates import Rates
+from memos_core.hf.steering import Steering, SteeringVector, checked, steering_key
+
+
+class Machine:
+    """Owns one model and one tokenizer, which it never changes. The model runs under one lock, one step at a time."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, kv_bytes: int = 1 << 30) -> None:
+        """`kv_bytes`: how many bytes of KV to keep in RAM; 0 keeps none."""
+        if not callable(model) or not hasattr(model, "config"):
+            raise InvalidInput(f"model must be a transformers model, got {type(model).__name__}; HFEngine.load(name) loads one")
+        if not isinstance(kv_bytes, int) or kv_bytes < 0:
+            raise InvalidInput(f"kv_bytes must be a number of bytes, 0 or more, got {kv_bytes!r}")
+        self.model, self.tokenizer = model, tokenizer
+        self.kv = PrefixTree(kv_bytes)
+        self.lock = threading.RLock()
+        self.rates = Rates()
+        self.workspace = Workspace(kv_bytes)
+        self._steering: ContextVar[tuple[Steering, ...]] = ContextVar("steering", default=())
+        self._renderer = Renderer(tokenizer)
+        self._watch = Watch(model, tokenizer)
+        self._layout: tuple[object, Layout | str] = (None, "")  # (what it depends on, the layout or why there is none)
+
+    @cached_property
+    def capabilities(self) -> frozenset[str]:
+        """The forms in which memory can reach this model: text always, KV when its cache can be kept."""
+        with self.lock:
+            kept = not isinstance(self.reusable(self._watch.identity(), 0), Refusal)
+        return frozenset({"plaintext", "activation"} if kept else {"plaintext"})
+
+    @property
+    def identity(self) -> Identity:
+        """What KV made now belongs to."""
+        with self.lock:
+            return self.identity_under(self.steering_now)
+
+    def identity_under(self, steering: tuple[Steering, ...]) -> Identity:
+        """The same with these steering vectors attached. Call it under the lock."""
+        identity = self._watch.identity()
+        return replace(identity, steering=steering_key(steering)) if steering else identity
+
+    @property
+    def base_identity(self) -> Identity:
+        """The model's identity with nothing steering it."""
+        with self.lock:
+            return self._watch.identity()
+
+    @property
+    def steering_now(self) -> tuple[Steering, ...]:
+        """What requests made here and now are steered by."""
+        return self._steering.get()
+
+    @contextmanager
+    def steer(self, vector: SteeringVector, strength: float = 1.0) -> Iterator[None]:
+        """Inside, requests made in this thread or task have `strength` times the vector added to the hidden states behind its layers.
+
+        Several add up. No other request is touched, and outside the model is bit for bit what it was.
+        Raises IdentityMismatch for a vector of another model, InvalidInput.
+        """
+        token = self._steering.set((*self.steering_now, checked(self.model, vector, strength, self.base_identity.key)))
+        try:
+            yield
+        finally:
+            self._steering.reset(token)
+
+    def tokens(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> list[int]:
+        """The whole conversation rendered by the model's template and tokenised once. Raises InvalidInput."""
+        return self._renderer.tokens(messages, add_generation_prompt=add_generation_prompt)
+
+    def count(self, text: str) -> int:
+        """Tokens of a text."""
+        if not isinstance(text, str):
+            raise InvalidInput(f"count takes a text, got {type(text).__name__}")
+        return self._renderer.count(text)
+
+    def _prompt(self, tokens: list[int], plan: Any, scope: Scope) -> Prompt:
+        salt = scope_salt(scope)
+        self._check_length(len(tokens))
+        public = len(tokens) if not salt else 0
+        if salt and (system := getattr(plan, "shared_system", None)):
+            public = shared(tokens, self._renderer.stable_prefix([{"role": "system", "content": system}]))
+        return Prompt(self.identity, tuple(tokens), public, salt)
+
+    def _context(self) -> int | None:
+        """How many tokens the model can read, None when unbounded."""
+        longest = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        return longest if isinstance(longest, int) and longest > 0 else None
+
+    def _room(self, prompt: Prompt, wanted: int) -> int:
+        """How many tokens an answer may have."""
+        limit = self._context()
+        return wanted if limit is None else min(wanted, limit - len(prompt.tokens) + 1)
+
+    def _check_length(self, count: int) -> None:
+        if (longest := self._context()) is not None and count > longest:
+            raise InvalidInput(
+                f"the prompt has {count} tokens and the model reads at most {longest}: shorten it, or lower the token budget"
+            )
+
+    def reusable(self, identity: Identity, tokens: int) -> Layout | Refusal:
+        """The layout of the model's cache, or why KV of a text of so many tokens can be neither kept nor reused at present."""
+        if (refused := refusal(self.model)) is not None:
+            return refused
+        bound = longest_exact(self.model.config)
+        if bound is not None and tokens > bound:
+            return Refusal(f"beyond {bound} tokens this model's position embedding depends on the length of the text")
+        depends = (identity.config, identity.dtype, self.model.get_input_embeddings().weight.device)
+        if self._layout[0] != depends:
+            with running(self.model):
+                self._layout = (depends, find_layout(self.model))
+        layout = self._layout[1]
+        return Refusal(layout) if isinstance(layout, str) else layout
