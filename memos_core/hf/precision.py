@@ -1,7 +1,7 @@
 """KV in fewer bytes: how the tensors of one layer are packed for a file and unpacked from it. Pure.
 
-int8 and int4 are uniform: keys with one scale per channel, values with one per token, since keys have outlying channels and
-values do not. Source: KIVI (Liu et al. 2024), which also groups the tokens of a channel at 4 bits.
+int8 and int4 are uniform between the lowest and the highest number of a group: of a channel for keys, of a token for values, since
+keys have outlying channels and values do not. Source: KIVI (Liu et al. 2024).
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 
 from memos_core.errors import InvalidInput
-
-GROUP = 64  # tokens that share one scale and offset per channel, or channels per token, at 4 bits
 
 
 class Precision(StrEnum):
@@ -28,6 +26,9 @@ class Precision(StrEnum):
 
 
 FLOATS = {Precision.FLOAT32: torch.float32, Precision.FLOAT16: torch.float16, Precision.BFLOAT16: torch.bfloat16}
+
+LEVELS = {Precision.INT8: 255, Precision.INT4: 15}  # steps between the lowest and the highest number of a group
+GROUP = 64  # tokens of a channel of keys, or channels of a token of values
 
 
 def as_precision(value: object) -> Precision:
@@ -52,23 +53,26 @@ def pack(tensor: Tensor, which: int, precision: Precision) -> dict[str, Tensor]:
     """Keys (which 0) or values (1) [heads, tokens, head_dim] as named tensors of fewer bytes; the names are suffixes."""
     if precision in FLOATS:
         return {"": tensor.to(FLOATS[precision]).contiguous()}
-    numbers = tensor.float()
-    if precision is Precision.INT8:
-        scale = (numbers.abs().amax(dim=1 if which == 0 else 2, keepdim=True) / 127).clamp_min(1e-30)
-        return {"": (numbers / scale).round().to(torch.int8).contiguous(), ".scale": scale.contiguous()}
-    grouped, lows, highs = _grouped(numbers, which)
-    lows = lows.half().float()  # as it will be read
-    step = ((highs - lows) / 15).clamp_min(1e-7).half().float()
-    codes = _ungrouped(((grouped - lows) / step).round().clamp(0, 15), tensor.shape, which).to(torch.uint8)
-    if codes.shape[2] % 2:
-        codes = torch.nn.functional.pad(codes, (0, 1))
-    packed = (codes[..., ::2] | (codes[..., 1::2] << 4)).contiguous()
-    return {"": packed, ".scale": step.half().contiguous(), ".low": lows.half().contiguous()}
+    levels = LEVELS[precision]
+    grouped, axis = _grouped(tensor.float(), which)
+    low = grouped.amin(dim=axis, keepdim=True).half()  # as it will be read
+    step = ((grouped.amax(dim=axis, keepdim=True) - low.float()) / levels).clamp_min(1e-7).half()
+    numbers = ((grouped - low.float()) / step.float()).round().clamp(0, levels)
+    codes = _ungrouped(numbers, tensor.shape, which).to(torch.uint8)
+    if precision is Precision.INT4:
+        if codes.shape[2] % 2:
+            codes = torch.nn.functional.pad(codes, (0, 1))
+        codes = codes[..., ::2] | (codes[..., 1::2] << 4)
+    return {"": codes.contiguous(), ".step": step.contiguous(), ".low": low.contiguous()}
 
 
-def suffixes(precision: Precision) -> tuple[str, ...]:
-    """The names that `pack` gives."""
-    return ("",) if precision in FLOATS else ("", ".scale") if precision is Precision.INT8 else ("", ".scale", ".low")
+def shapes(precision: Precision, which: int, heads: int, tokens: int, dim: int) -> dict[str, tuple[int, ...]]:
+    """The shapes that `pack` gives a tensor [heads, tokens, head_dim]."""
+    if precision in FLOATS:
+        return {"": (heads, tokens, dim)}
+    count = -(-(tokens if which == 0 else dim) // GROUP)
+    step = (heads, count, 1, dim) if which == 0 else (heads, tokens, count, 1)
+    return {"": (heads, tokens, -(-dim // 2) if precision is Precision.INT4 else dim), ".step": step, ".low": step}
 
 
 def unpack_into(parts: Mapping[str, Tensor], which: int, precision: Precision, start: int, end: int, out: Tensor) -> None:
@@ -76,42 +80,23 @@ def unpack_into(parts: Mapping[str, Tensor], which: int, precision: Precision, s
     codes = parts[""]
     if precision in FLOATS:
         out.copy_(codes[:, start:end])
-    elif precision is Precision.INT8:
-        scale = parts[".scale"] if which == 0 else parts[".scale"][:, start:end]
-        if out.dtype == scale.dtype and out.device == scale.device:
-            torch.mul(codes[:, start:end], scale, out=out)
-        else:
-            out.copy_(codes[:, start:end] * scale)
-    else:
-        halves = torch.stack((codes & 15, codes >> 4), dim=-1).flatten(2)[..., : out.shape[2]].float()
-        grouped, _, _ = _grouped(halves, which)
-        whole = _ungrouped(grouped * parts[".scale"].float() + parts[".low"].float(), halves.shape, which)
-        out.copy_(whole[:, start:end])
+        return
+    if precision is Precision.INT4:
+        codes = torch.stack((codes & 15, codes >> 4), dim=-1).flatten(2)[..., : out.shape[2]]
+    grouped, _ = _grouped(codes.float(), which)
+    out.copy_(_ungrouped(grouped * parts[".step"].float() + parts[".low"].float(), codes.shape, which)[:, start:end])
 
 
-def shapes(precision: Precision, which: int, heads: int, tokens: int, dim: int) -> dict[str, tuple[int, ...]]:
-    """The shapes that `pack` gives a tensor [heads, tokens, head_dim]."""
-    if precision in FLOATS:
-        return {"": (heads, tokens, dim)}
-    if precision is Precision.INT8:
-        return {"": (heads, tokens, dim), ".scale": (heads, 1, dim) if which == 0 else (heads, tokens, 1)}
-    groups = -(-tokens // GROUP) if which == 0 else -(-dim // GROUP)
-    scale = (heads, groups, 1, dim) if which == 0 else (heads, tokens, groups, 1)
-    return {"": (heads, tokens, -(-dim // 2)), ".scale": scale, ".low": scale}
-
-
-def _grouped(numbers: Tensor, which: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(numbers with an axis of GROUP, the lowest and the highest of each group). The last group is filled up with its last number."""
+def _grouped(numbers: Tensor, which: int) -> tuple[Tensor, int]:
+    """(numbers with an axis more that runs through each group, that axis). The last group is filled up with its last number."""
     heads, tokens, dim = numbers.shape
     if which == 0:
         short = -tokens % GROUP
         filled = torch.cat([numbers, numbers[:, -1:].expand(-1, short, -1)], dim=1) if short else numbers
-        grouped = filled.view(heads, -1, GROUP, dim)
-        return grouped, grouped.amin(dim=2, keepdim=True), grouped.amax(dim=2, keepdim=True)
+        return filled.view(heads, -1, GROUP, dim), 2
     short = -dim % GROUP
     filled = torch.cat([numbers, numbers[..., -1:].expand(-1, -1, short)], dim=2) if short else numbers
-    grouped = filled.view(heads, tokens, -1, GROUP)
-    return grouped, grouped.amin(dim=3, keepdim=True), grouped.amax(dim=3, keepdim=True)
+    return filled.view(heads, tokens, -1, GROUP), 3
 
 
 def _ungrouped(grouped: Tensor, shape: torch.Size, which: int) -> Tensor:
