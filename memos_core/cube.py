@@ -70,6 +70,16 @@ class ActivationForm(StrEnum):
     KV = "kv"
 
 
+class Precision(StrEnum):
+    """How the numbers of kept KV are stored."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    INT8 = "int8"
+    INT4 = "int4"
+
+
 class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -100,6 +110,8 @@ class Activation(Frozen):
 
     blob: sha256 of the safetensors file. prefix_key: chained hash of the token ids it stands for. tokens: how many.
     model: identity key of the engine that made it. system: the caller's system text that it was computed behind.
+    precision: how its numbers are stored. divergence, agreement: what that lost, measured when it was made: the KL divergence of the
+    predictions behind its last tokens in nats, and the share of them whose likeliest token stayed the same.
     """
 
     kind: Literal["activation"] = "activation"
@@ -110,6 +122,14 @@ class Activation(Frozen):
     bytes: int
     model: str
     system: str = ""
+    precision: Precision = Precision.FLOAT32
+    divergence: float = 0.0
+    agreement: float = 1.0
+
+    @property
+    def exact(self) -> bool:
+        """Whether predictions behind it are those of the text."""
+        return self.divergence == 0
 
 
 Payload = Annotated[Plaintext | Activation, Field(discriminator="kind")]
@@ -151,6 +171,7 @@ class Governance(Frozen):
     """Whose it is, who may see it, how long it lives, how much it matters.
 
     expires_at: from then on no recall shows it. priority: 0 (ordinary) to 1; raises rank and keeps KV longer.
+    frozen: its KV is not given up for a budget or for other memory, only when what it was made of changes.
     """
 
     scope: Scope
@@ -158,6 +179,7 @@ class Governance(Frozen):
     access: Access = Access()
     expires_at: datetime | None = None
     priority: float = 0.0
+    frozen: bool = False
 
 
 class Usage(Frozen):

@@ -67,7 +67,9 @@ def find_head(kept: Sequence[KeptHead], engine: Any, system: str | None) -> tupl
     ]
     chosen = (fitting or usable)[-1]
     if fitting:
-        reason = "prefilled by the scheduler"
+        kept_as = chosen.payload
+        lost = f", kept as {kept_as.precision}: divergence {kept_as.divergence:.1g}" if not kept_as.exact else ""
+        reason = f"prefilled by the scheduler{lost}"
     elif not able:
         reason = "this model cannot take KV; its sources go in as text"
     else:

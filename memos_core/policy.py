@@ -89,12 +89,16 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """KV as the policy sees it, kept or wanted. value: heat of the memories in it; problem: why it must not be used, if so."""
+    """KV as the policy sees it, kept or wanted. value: heat of the memories in it; problem: why it must not be used, if so.
+
+    frozen: stays whatever the budget.
+    """
 
     id: CubeId
     bytes: int
     value: float
     problem: str | None = None
+    frozen: bool = False
 
 
 def stable(cube: MemCube, thresholds: Thresholds, now: datetime) -> bool:
@@ -110,9 +114,9 @@ def admission_key(candidate: Candidate) -> tuple[float, float, str]:
     return (-(usage.heat * (1 + priority)) / max(candidate.tokens, 1), -usage.heat, candidate.cube.id)
 
 
-def retention_key(held: Held) -> tuple[float, str]:
-    """First to stay first: most heat per byte; id decides ties."""
-    return (-held.value / max(held.bytes, 1), held.id)
+def retention_key(held: Held) -> tuple[bool, float, str]:
+    """First to stay first: what is frozen, then most heat per byte; id decides ties."""
+    return (not held.frozen, -held.value / max(held.bytes, 1), held.id)
 
 
 def choose_head(candidates: Sequence[Candidate], thresholds: Thresholds, now: datetime) -> list[Candidate]:
@@ -166,7 +170,7 @@ def decide_drops(held: Sequence[Held], thresholds: Thresholds) -> list[Move]:
     for item in sorted(held, key=retention_key):
         if item.problem is not None:
             moves.append(Move("drop", (item.id,), item.problem))
-        elif spent + item.bytes <= thresholds.activation_bytes:
+        elif item.frozen or spent + item.bytes <= thresholds.activation_bytes:
             spent += item.bytes
         else:
             moves.append(

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from memos_core import policy
 from memos_core.changes import Add, Change, Erase, Revise
-from memos_core.cube import LOCAL_OWNER, CubeId, MemCube, Scope, State
+from memos_core.cube import LOCAL_OWNER, Actor, CubeId, MemCube, Precision, Scope, State
 from memos_core.errors import NotFound, VersionConflict
 from memos_core.forgetting import forget
 from memos_core.heads import KeptHead, effective_system, kept_heads
@@ -144,6 +144,8 @@ class Scheduler:
         moves, wanted = [], []
         for scope, used, system in scopes:
             mine = [head for head in kept if head.cube.governance.scope == scope and self._is_for(head, system)]
+            if any(head.cube.governance.frozen for head in mine):
+                continue
             current = mine[-1].source_ids if mine else None
             candidates = [Candidate(cube, self._house.count(line(cube)) + 1, current is not None and cube.id in current) for cube in used]
             move = policy.decide_head(candidates, current, self._thresholds, now)
@@ -173,16 +175,36 @@ class Scheduler:
         return [each for id, (each, _) in new.items() if id not in refused]
 
     def prefill(
-        self, sources: Sequence[MemCube], scope: Scope, system: str | None, now: datetime, reason: str, replaces: Sequence[KeptHead] = ()
+        self,
+        sources: Sequence[MemCube],
+        scope: Scope,
+        system: str | None,
+        now: datetime,
+        reason: str,
+        replaces: Sequence[KeptHead] = (),
+        precision: Precision | None = None,
+        frozen: bool = False,
     ) -> MemCube:
         """Compute and keep the KV of a head; what it replaces is dropped after it is safely there. Raises EngineError."""
-        payload, data = prefill(self._house.engine, sources, scope, system)
+        payload, data = prefill(self._house.engine, sources, scope, system, precision)
         blob = self._house.store.blobs.put(data)
-        cube = activation_cube(payload.model_copy(update={"blob": blob}), scope, now)
+        cube = activation_cube(payload.model_copy(update={"blob": blob}), scope, now, frozen)
         parents: tuple[tuple[CubeId, int], ...] = tuple((source.id, source.version) for source in sources)
         self._house.store.commit([Add(cube, LOCAL_OWNER, parents=parents, relation="prefilled from", detail=reason)])
         self.drop(replaces, now, f"replaced by {cube.id}")
         return cube
+
+    def freeze(self, cubes: Sequence[MemCube], frozen: bool, actor: Actor, now: datetime) -> None:
+        """Keep KV whatever the budget, or allow giving it up again."""
+        changes: list[Change] = []
+        for cube in cubes:
+            if cube.governance.frozen != frozen:
+                governance = cube.governance.model_copy(update={"frozen": frozen})
+                identifiers = cube.identifiers.model_copy(update={"updated_at": now})
+                changed = cube.model_copy(update={"governance": governance, "identifiers": identifiers, "version": cube.version + 1})
+                changes.append(Revise(changed, actor, "freeze" if frozen else "unfreeze"))
+        if changes:
+            self._house.store.commit(changes)
 
     def _is_for(self, head: KeptHead, system: str | None) -> bool:
         fits = head.payload.model == self._house.engine.identity.key and head.payload.system == effective_system(system)
@@ -201,7 +223,7 @@ class _Wanted:
 
 
 def _held(head: KeptHead) -> Held:
-    return Held(head.cube.id, head.payload.bytes, _worth(head.sources), head.problem)
+    return Held(head.cube.id, head.payload.bytes, _worth(head.sources), head.problem, head.cube.governance.frozen)
 
 
 def _worth(sources: Sequence[MemCube]) -> float:

@@ -44,6 +44,7 @@ REFUSED: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "rename": lambda m, id, kv, who: m.rename(ANA, "a/b", "c", **who),
     "merge": lambda m, id, kv, who: m.merge(ANA, "a/b", "c/d", **who),
     "promote": lambda m, id, kv, who: m.promote([id], to="activation", **who),
+    "freeze": lambda m, id, kv, who: m.freeze(kv, **who),
     "demote": lambda m, id, kv, who: m.demote(kv, **who),
     "tick": lambda m, id, kv, who: (m if not who else m.as_actor(who["actor"])).tick(NOW),
 }

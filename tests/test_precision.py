@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import TEXT, chat, tiny_model, tiny_tokenizer
 
+from memos_core.cube import Precision
 from memos_core.errors import EngineError, InvalidInput
-from memos_core.hf import HFEngine, Precision
+from memos_core.hf import HFEngine
 from memos_core.hf.divergence import difference
 from memos_core.hf.precision import lossless, pack, shapes, unpack_into
 from memos_core.hf.rates import Rates

@@ -11,18 +11,16 @@ if TYPE_CHECKING:
     from memos_core.hf.engine import HFEngine
     from memos_core.hf.identity import Identity
     from memos_core.hf.minilm import MiniLM
-    from memos_core.hf.precision import Precision
     from memos_core.hf.prefix import Segment
     from memos_core.hf.reply import Reply, Stream
     from memos_core.hf.steering import SteeringVector
 
-__all__ = ["HFEngine", "Identity", "MiniLM", "Precision", "Reply", "Segment", "SteeringVector", "Stream"]
+__all__ = ["HFEngine", "Identity", "MiniLM", "Reply", "Segment", "SteeringVector", "Stream"]
 
 _ROOMS = {
     "HFEngine": "engine",
     "Identity": "identity",
     "MiniLM": "minilm",
-    "Precision": "precision",
     "Reply": "reply",
     "Segment": "prefix",
     "SteeringVector": "steering",

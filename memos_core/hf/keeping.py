@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from memos_core.cube import Precision
 from memos_core.errors import EngineError, IdentityMismatch
 from memos_core.hf import segment as segments
 from memos_core.hf.cache import Payload, Piece, PrivateCache
@@ -13,7 +14,7 @@ from memos_core.hf.decode import PrivateLive, running
 from memos_core.hf.divergence import EQUAL, PROBE, Difference, difference
 from memos_core.hf.identity import Refusal
 from memos_core.hf.machine import Machine
-from memos_core.hf.precision import Precision, as_precision, lossless, native
+from memos_core.hf.precision import as_precision, lossless, native
 from memos_core.hf.prefix import Prompt, Saved, Scope, Segment, scope_salt
 from memos_core.hf.prompt import Message
 from memos_core.hf.request import Request
@@ -78,7 +79,8 @@ class Keeping(Machine):
         header = segments.Header(
             segment.token_ids, segment.public_tokens, segment.salt, segment.prefix_key, segment.identity, chosen, *difference
         )
-        return Saved(segments.write(header, tensors), chosen, *difference)
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        return Saved(segments.write(header, tensors), size, chosen, *difference)
 
     def compare(self, token_ids: Sequence[int], exact: Payload, other: Payload, probe: int = PROBE) -> Difference:
         """What answers behind other KV of the same tokens differ by: the last `probe` tokens are read behind either.

@@ -7,23 +7,12 @@ keys have outlying channels and values do not. Source: KIVI (Liu et al. 2024).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 
 import torch
 from torch import Tensor
 
+from memos_core.cube import Precision
 from memos_core.errors import InvalidInput
-
-
-class Precision(StrEnum):
-    """How the numbers of kept KV are stored."""
-
-    FLOAT32 = "float32"
-    FLOAT16 = "float16"
-    BFLOAT16 = "bfloat16"
-    INT8 = "int8"
-    INT4 = "int4"
-
 
 FLOATS = {Precision.FLOAT32: torch.float32, Precision.FLOAT16: torch.float16, Precision.BFLOAT16: torch.bfloat16}
 

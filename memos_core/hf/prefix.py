@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
 
+from memos_core.cube import Precision
 from memos_core.errors import InvalidInput
 from memos_core.hf.identity import Identity
-from memos_core.hf.precision import Precision
 
 BLOCK = 64
 Scope = str | tuple[str, ...] | None
@@ -72,6 +72,7 @@ class Saved:
     """A segment as a file's bytes, and what was lost in storing it: see `divergence.Difference`."""
 
     data: bytes
+    bytes: int  # of KV in it
     precision: Precision
     divergence: float
     agreement: float

@@ -18,10 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from memos_core.cube import Precision
 from memos_core.errors import EngineError
 from memos_core.hf.cache import Layout, Payload
 from memos_core.hf.identity import Identity
-from memos_core.hf.precision import Precision, lossless, pack, shapes, unpack_into
+from memos_core.hf.precision import lossless, pack, shapes, unpack_into
 
 FORMAT = "memos-kv-2"
 
