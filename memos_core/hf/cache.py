@@ -110,6 +110,7 @@ class PrivateLayer(DynamicLayer):  # type: ignore[misc]
         self._keys, self._values = keys, values  # [batch, heads, capacity, head_dim]
         self._length = 0
         self._window = window
+        self._slots: Tensor | None = None
         self._pending: list[tuple[Source, int, int, int]] = []
         self.is_sliding = window is not None  # read by the masking code, which sizes sliding and full masks apart
         self.dtype, self.device = keys.dtype, keys.device
@@ -136,6 +137,10 @@ class PrivateLayer(DynamicLayer):  # type: ignore[misc]
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         self.materialise()
+        if self._slots is not None:
+            self._keys.index_copy_(2, self._slots, key_states)
+            self._values.index_copy_(2, self._slots, value_states)
+            return self.keys, self.values
         start, end = self._length, self._length + key_states.shape[-2]
         self._keys[:, :, start:end].copy_(key_states)
         self._values[:, :, start:end].copy_(value_states)
@@ -144,11 +149,18 @@ class PrivateLayer(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        if self._slots is not None:
+            return self._length, 0
         offset = self._first_visible()
         return self._length + query_length - offset, offset
 
     def get_seq_length(self) -> int:
         return self._length
+
+    def write_at(self, slots: Tensor | None, length: int) -> None:
+        """Of `length` tokens in all, let the next call write those at `slots`; None: go on behind them."""
+        self._slots = slots
+        self.rewind(length)
 
     def rewind(self, length: int) -> None:
         """Forget the tokens behind `length`; they are written over next."""
@@ -198,6 +210,16 @@ class PrivateCache:
     def rewind(self, length: int) -> None:
         for layer in self._layers:
             layer.rewind(length)
+
+    def put(self, payload: Payload, at: int) -> None:
+        """Copy the KV of a run of tokens to place `at` of the first row."""
+        for buffer, block in zip(self._buffers, payload, strict=True):
+            buffer[:, 0, :, at : at + block.shape[2]].copy_(block)
+
+    def write_at(self, slots: Tensor | None, length: int) -> None:
+        """Of `length` tokens in all, let the next call write those at `slots`; None: go on behind them."""
+        for layer in self._layers:
+            layer.write_at(slots, length)
 
     def filled(self) -> int:
         """The same as `length`."""

@@ -22,11 +22,11 @@ from memos_core.hf.models import default_model
 from memos_core.hf.prefix import Scope
 from memos_core.hf.prompt import Message, shared
 from memos_core.hf.reply import Reply, Stream, TextSoFar
+from memos_core.hf.reposition import Repositioning
 from memos_core.hf.request import Request
-from memos_core.hf.signals import Signals
 
 
-class HFEngine(Signals):
+class HFEngine(Repositioning):
     """Owns one model and one tokenizer, which it never changes. Thread-safe: the model runs under one lock, one step at a time."""
 
     @classmethod
@@ -78,10 +78,10 @@ class HFEngine(Signals):
     ) -> Stream:
         """The same, piece by piece. Work starts with the first piece asked for, and other requests may run between pieces."""
         began = time.perf_counter()
-        _check_limits(max_new_tokens, stop)
+        _check_stop(stop)
         prompt = self._prompt(self.tokens(messages), plan, scope)
         choose = chooser(self.model, len(prompt.tokens), temperature, top_p, seed)
-        room = self._room(prompt, max_new_tokens)
+        room = self._room_for(len(prompt.tokens), max_new_tokens)
         prepared = time.perf_counter() - began
         steering = self.steering_now
         result: dict[str, Reply] = {}
@@ -149,7 +149,7 @@ class HFEngine(Signals):
                 self.generate(messages, plan, scope, max_new_tokens, seed=own, **settings)
                 for messages, plan, scope, own in zip(conversations, planned, several, seeds, strict=True)
             ]
-        _check_limits(max_new_tokens, stop)
+        _check_stop(stop)
         prompts = [
             self._prompt(self.tokens(messages), plan, scope) for messages, plan, scope in zip(conversations, planned, several, strict=True)
         ]
@@ -158,7 +158,7 @@ class HFEngine(Signals):
                 prompt,
                 chooser(self.model, len(prompt.tokens), temperature, top_p, own),
                 TextSoFar(self.tokenizer, tuple(stop)),
-                self._room(prompt, max_new_tokens),
+                self._room_for(len(prompt.tokens), max_new_tokens),
             )
             for prompt, own in zip(prompts, seeds, strict=True)
         ]
@@ -202,8 +202,6 @@ class HFEngine(Signals):
         return sorted(zip(answers, scores, strict=True), key=lambda pair: -pair[1])
 
 
-def _check_limits(max_new_tokens: int, stop: Sequence[str]) -> None:
-    if not isinstance(max_new_tokens, int) or isinstance(max_new_tokens, bool) or max_new_tokens < 1:
-        raise InvalidInput(f"max_new_tokens must be 1 or more, got {max_new_tokens!r}")
+def _check_stop(stop: Sequence[str]) -> None:
     if isinstance(stop, str) or not all(isinstance(text, str) and text for text in stop):
         raise InvalidInput("stop must be a list of non-empty texts")

@@ -52,12 +52,12 @@ class Keeping(Machine):
         """The bytes that `pack` makes."""
         return self.pack(segment, precision).data
 
-    def pack(self, segment: Segment, precision: Precision | str | None = None) -> Saved:
+    def pack(self, segment: Segment, precision: Precision | str | None = None, probe: int = PROBE) -> Saved:
         """The segment as a safetensors file. What is no longer in RAM is computed again. Raises IdentityMismatch when the
         model has changed since it was made.
 
         precision: how its numbers are stored; None: as the model's own. What loses some is measured: how far the predictions behind
-        its last tokens then differ.
+        its last `probe` tokens then differ.
         """
         if fields := segment.identity.difference(self.identity):
             raise IdentityMismatch(f"{', '.join(fields)} changed since the segment was made: prefill it again")
@@ -75,7 +75,7 @@ class Keeping(Machine):
         difference = EQUAL
         if not lossless(chosen, layout.groups[0].dtype):
             read_back = segments.unpack_layers(layout, tensors, chosen, segment.tokens)
-            difference = self.compare(segment.token_ids, payload, read_back)
+            difference = self.compare(segment.token_ids, payload, read_back, probe)
         header = segments.Header(
             segment.token_ids, segment.public_tokens, segment.salt, segment.prefix_key, segment.identity, chosen, *difference
         )

@@ -105,10 +105,12 @@ class Machine:
         longest = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
         return longest if isinstance(longest, int) and longest > 0 else None
 
-    def _room(self, prompt: Prompt, wanted: int) -> int:
-        """How many tokens an answer may have."""
+    def _room_for(self, tokens: int, wanted: int) -> int:
+        """How many tokens an answer to a prompt may have. Raises InvalidInput unless one or more are wanted."""
+        if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
+            raise InvalidInput(f"max_new_tokens must be 1 or more, got {wanted!r}")
         limit = self._context()
-        return wanted if limit is None else min(wanted, limit - len(prompt.tokens) + 1)
+        return wanted if limit is None else min(wanted, limit - tokens + 1)
 
     def _check_length(self, count: int) -> None:
         if (longest := self._context()) is not None and count > longest:

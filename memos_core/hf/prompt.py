@@ -52,10 +52,10 @@ class Renderer:
         """Token ids of a text as it is, with what the tokenizer puts before every text."""
         return self._encode(text, special=True)
 
-    def spans(self, messages: Sequence[Message], texts: Sequence[str]) -> list[tuple[int, int]]:
+    def spans(self, messages: Sequence[Message], texts: Sequence[str], *, inside: bool = False) -> list[tuple[int, int]]:
         """Where each text first stands in the rendered conversation: token places [start, end), (0, 0) when it does not.
 
-        Raises InvalidInput for tokenizers that cannot tell.
+        inside: without tokens that reach beyond it. Raises InvalidInput for tokenizers that cannot tell.
         """
         rendered = self.text(checked(messages), True)
         if not getattr(self._tokenizer, "is_fast", False):
@@ -65,8 +65,14 @@ class Renderer:
         found = []
         for text in texts:
             start = rendered.find(text) if text else -1
-            inside = [place for place, (a, b) in enumerate(places) if a < start + len(text) and b > start] if start >= 0 else []
-            found.append((inside[0], inside[-1] + 1) if inside else (0, 0))
+            end = start + len(text)
+            if start < 0:
+                touched = []
+            elif inside:
+                touched = [place for place, (a, b) in enumerate(places) if start <= a < b <= end]
+            else:
+                touched = [place for place, (a, b) in enumerate(places) if a < end and b > start]
+            found.append((touched[0], touched[-1] + 1) if touched else (0, 0))
         return found
 
     def count(self, text: str) -> int:

@@ -39,7 +39,7 @@ def main() -> int:
         print(f"{data} is not a directory; pass the one that holds the evaluation sets: make bench DATA=directory")
         return 2
     evaluate = str(HERE / "memory_eval.py")
-    well = run("Time to first token with and without reuse", str(HERE / "bench_ttft.py"))
+    well = run("Reuse of KV: time to first token, decoding, files, int8", str(HERE / "bench_reuse.py"))
     well &= run("Adding and recalling, 10,000 memories of 100 users", evaluate, "speed", "--n", "10000")
     well &= run("One user's memory as it grows", str(HERE / "bench_scale.py"))
     for vectors in ("100000", "1000000"):
