@@ -53,6 +53,7 @@ class Watch:
         self._model, self._tokenizer = model, tokenizer
         self._hashes: dict[str, tuple[Any, str]] = {}  # tensor name -> (how it looked, sha256 of its content)
         self._looks: tuple[Any, str, str] | None = None
+        self._samples: tuple[Any, list[list[Tensor]]] | None = None  # (the tensors' looks, views of the few cells that are watched)
         self._tokenizer_looks: tuple[Any, str] | None = None
 
     def identity(self) -> Identity:
@@ -79,9 +80,12 @@ class Watch:
         """(hash of the base weights, description of what is active on top of them)."""
         base, extra, layers = _split(self._model)
         tensors = base | extra
-        looks = (list(tensors), [_look(tensor) for tensor in tensors.values()], _sample(tensors.values()), layers)
+        shapes = (list(tensors), [_look(tensor) for tensor in tensors.values()])
+        if self._samples is None or self._samples[0] != shapes:
+            self._samples = (shapes, _cells(tensors.values()))
+        looks = (*shapes, _bytes(self._samples[1]), layers)
         if self._looks is None or self._looks[0] != looks:
-            now = {name: (_look(tensor), _sample([tensor])) for name, tensor in tensors.items()}
+            now = {name: (_look(tensor), _bytes(_cells([tensor]))) for name, tensor in tensors.items()}
             changed = {name: tensor for name, tensor in tensors.items() if self._hashes.get(name, (None,))[0] != now[name]}
             with ThreadPoolExecutor(max_workers=4) as pool:  # hashing releases the interpreter's lock
                 for name, digest in zip(changed, pool.map(_content, changed.values()), strict=True):
@@ -193,14 +197,19 @@ def _look(tensor: Tensor) -> tuple[Any, ...]:
     return (tensor.data_ptr(), -1 if tensor.is_inference() else tensor._version, tensor.dtype, tuple(tensor.shape))
 
 
-def _sample(tensors: Iterable[Tensor]) -> list[bytes]:
-    """A few elements of every tensor: writing through `.data` leaves no other trace."""
+def _cells(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    """Views of a few elements of every tensor, by type: writing through `.data` leaves no other trace."""
     chosen: dict[tuple[Any, Any], list[Tensor]] = {}
     for tensor in tensors:
         if tensor.numel():
-            flat = tensor.detach().reshape(-1) if tensor.is_contiguous() else tensor.detach().flatten()[:SAMPLED]
+            flat = tensor.detach().reshape(-1) if tensor.is_contiguous() else tensor.detach()[(0,) * (tensor.ndim - 1)]
             chosen.setdefault((tensor.dtype, tensor.device), []).append(flat[:: max(len(flat) // SAMPLED, 1)][:SAMPLED])
-    return [bytes(torch.cat(parts).cpu().contiguous().view(torch.uint8).numpy()) for parts in chosen.values()]
+    return list(chosen.values())
+
+
+def _bytes(cells: list[list[Tensor]]) -> list[bytes]:
+    """What is in them now."""
+    return [bytes(torch.cat(parts).cpu().contiguous().view(torch.uint8).numpy()) for parts in cells]
 
 
 def _content(tensor: Tensor) -> str:
