@@ -1,10 +1,12 @@
 """Chunks reused at another position: a named, lossy mode, never the default.
 
 A chunk of text is read behind what stands before all chunks, and kept as an ordinary exact prefix. To use several at once, their keys
-are rotated to where they stand now, and a share of their tokens, the first ones, is computed again in the new surroundings. What a chunk
-would have known of the chunks before it is otherwise lost: that is the error of this mode.
+are rotated to where they stand now, and a share of their tokens is computed again in the new surroundings: those that the rest of the
+prompt looks at most, rather near the beginning of their chunk. What a chunk would have known of the chunks before it is otherwise lost:
+that is the error of this mode.
 
-Source: re-rotated keys as in CacheBlend (Yao et al. 2024); recomputing the first tokens of a chunk as in EPIC (Hu et al. 2024).
+Source: re-rotated keys and a share computed again as in CacheBlend (Yao et al. 2024), the first tokens of a chunk as in EPIC (Hu et al.
+2024). Ours: choosing them by the attention of what follows.
 """
 
 from __future__ import annotations
@@ -24,15 +26,18 @@ from memos_core.hf.prefix import Prompt, Scope
 from memos_core.hf.prompt import Message
 from memos_core.hf.reply import Reply, TextSoFar
 from memos_core.hf.request import Request
-from memos_core.hf.signals import Signals
-from memos_core.hf.steering import steered
+from memos_core.hf.signals import Signals, capturing, readable
+from memos_core.hf.steering import decoder_layers, steered
 
 TOLERANCE = 1e-3  # of a key, between rotated and computed at its place
+NEAR = 64  # tokens into a chunk, its surroundings matter half as much as at its beginning
 FAR = 37  # how far the probe of the rotation moves a token
 
 
 class Repositioning(Signals):
     """Answering from chunks whose KV was made elsewhere in a prompt."""
+
+    _tried: tuple[str, str | None] = ("", None)  # (identity key, why its keys cannot be moved)
 
     def generate_repositioned(
         self,
@@ -92,28 +97,46 @@ class Repositioning(Signals):
         whole = self._prompt(tokens, None, scope)
         with self.lock:
             layout = self.reusable(whole.identity, len(tokens) + extra)
-            problem = layout.reason if isinstance(layout, Refusal) else self._immovable(layout)
+            problem = layout.reason if isinstance(layout, Refusal) else self._immovable(layout, whole.identity.key)
         if problem is not None or isinstance(layout, Refusal):
             raise EngineError(f"this model's KV cannot be moved to another position: {problem}. Use generate(), which is exact")
         made = [self._made(whole, tokens[:before] + tokens[start:end], before) for start, end in spans]
         covered = torch.zeros(len(tokens), dtype=torch.bool)
         covered[:before] = True
-        for number, (start, end) in enumerate(spans):
-            again = round(recompute * (end - start)) if number else 0  # the first stands where it was made
-            covered[start + again : end] = True
+        for start, end in spans:
+            covered[start:end] = True
         covered[-1] = False  # what the first answer token is chosen from
-        places = (~covered).nonzero().flatten()
+        moved = sum(end - start for start, end in spans[1:])  # the first stands where it was made
         with self.lock, running(self.model), steered(self.model, self.steering_now):
             private = PrivateCache(layout, len(tokens) + extra, self.workspace)
             try:
                 private.fill([Piece(before, made[0][0])])
                 for (start, _), (_, chunk) in zip(spans, made, strict=True):
                     private.put(_rotated(self.model, layout, chunk, start - before), start)
-                logits = self._patched(private, tokens, places)
+                if again := round(recompute * moved):
+                    weights = self._importance(private, tokens, spans)
+                    covered[weights.topk(again).indices] = False
+                logits = self._patched(private, tokens, (~covered).nonzero().flatten())
             except BaseException:
                 private.close()
                 raise
-        return private, logits, int(covered.sum()), sum(end - start for start, end in spans[1:])
+        return private, logits, int(covered.sum()), moved
+
+    def _importance(self, private: PrivateCache, tokens: list[int], spans: Sequence[tuple[int, int]]) -> Tensor:
+        """How much it is worth to compute each token of the moved chunks again: [tokens], 0 for all others. Call it under the lock."""
+        last = spans[-1][1]
+        attention = torch.ones(len(tokens))
+        if last < len(tokens) and readable(self.model):
+            found: dict[int, Tensor] = {}
+            layers = range(len(decoder_layers(self.model)))
+            with capturing(self.model, layers, len(tokens) - last, found):
+                private.rewind(last)
+                PrivateLive(self.model, private).feed(tokens[last:])
+            attention = torch.stack([weights.mean(dim=(0, 1)) for weights in found.values()]).mean(dim=0)
+        worth = torch.zeros(len(tokens))
+        for start, end in spans[1:]:
+            worth[start:end] = attention[start:end] / (1 + torch.arange(end - start) / NEAR)
+        return worth
 
     def _spans(self, messages: Sequence[Message], chunks: Sequence[str]) -> list[tuple[int, int]]:
         if isinstance(chunks, str) or not chunks or not all(isinstance(chunk, str) and chunk for chunk in chunks):
@@ -149,8 +172,13 @@ class Repositioning(Signals):
         private.write_at(None, len(tokens))
         return output.logits[0, -1:].float()  # type: ignore[no-any-return]
 
-    def _immovable(self, layout: Layout) -> str | None:
-        """Why keys cannot be rotated to another position, found by trying it on one token. Call it under the lock."""
+    def _immovable(self, layout: Layout, key: str) -> str | None:
+        """Why keys cannot be rotated to another position, found by trying it once for each identity. Call it under the lock."""
+        if self._tried[0] != key:
+            self._tried = (key, self._why_immovable(layout))
+        return self._tried[1]
+
+    def _why_immovable(self, layout: Layout) -> str | None:
         if any(window is not None for window in layout.windows):
             return "some layers see only a sliding window"
         if _frequencies(self.model) is None:

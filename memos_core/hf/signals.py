@@ -17,7 +17,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from memos_core.errors import EngineError, InvalidInput
-from memos_core.hf.attention import STOCK
+from memos_core.hf.attention import NAME, STOCK
 from memos_core.hf.decode import running
 from memos_core.hf.keeping import Keeping
 from memos_core.hf.prompt import Message
@@ -64,7 +64,7 @@ class Signals(Keeping):
             modules = decoder_layers(self.model)
             chosen = as_layers(layers, len(modules))
             found: dict[int, Tensor] = {}
-            with _capturing(self.model, chosen, last or len(tokens), found):
+            with capturing(self.model, chosen, last or len(tokens), found):
                 self._call(tokens)
         if found.keys() != set(chosen):
             raise EngineError(UNREADABLE)
@@ -123,7 +123,7 @@ class Signals(Keeping):
         with self.lock:
             layers = range(len(decoder_layers(self.model)))
             found: dict[int, Tensor] = {}
-            with _capturing(self.model, layers, max(len(whole) - len(asked), 1), found):
+            with capturing(self.model, layers, max(len(whole) - len(asked), 1), found):
                 self._call(whole)
         if not found:
             raise EngineError(UNREADABLE)
@@ -159,12 +159,17 @@ def _keeping(found: dict[int, Tensor], layer: int) -> Any:
     return keep
 
 
+def readable(model: Any) -> bool:
+    """Whether the model attends where its weights can be read."""
+    return getattr(model.config.get_text_config(decoder=True), "_attn_implementation", None) in (STOCK, NAME)
+
+
 @contextmanager
-def _capturing(model: Any, layers: Sequence[int], last: int, found: dict[int, Tensor]) -> Iterator[None]:
+def capturing(model: Any, layers: Sequence[int], last: int, found: dict[int, Tensor]) -> Iterator[None]:
     """Inside, calls of the model put the attention of the last tokens into `found`, beside attending as ever."""
     config = model.config.get_text_config(decoder=True)
     before = config._attn_implementation
-    if before != STOCK:
+    if not readable(model):
         raise EngineError(f"attention can be read of models that attend by {STOCK!r}, this one does by {before!r}")
     AttentionInterface.register(CAPTURING, _capture)
     AttentionMaskInterface.register(CAPTURING, sdpa_mask)

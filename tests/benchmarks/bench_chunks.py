@@ -1,6 +1,6 @@
 """Chunks reused at another position: how far the next token's distribution moves, and what it costs, on pairs from LoCoMo.
 
-    python tests/benchmarks/bench_chunks.py locomo_dev.json
+    python tests/benchmarks/bench_chunks.py directory-with-locomo_dev.json
 
 Each prompt holds two runs of messages of about 256 tokens from one conversation, the second with the evidence, and its question. All
 of it is read by the stock model; then both chunks, each kept from an earlier request, are moved to their places.
@@ -63,7 +63,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     engine = HFEngine.load()
-    made = pairs(json.loads(parser.parse_args().data.read_text()), engine)
+    made = pairs(json.loads((parser.parse_args().data / "locomo_dev.json").read_text()), engine)
     kl: dict[float, list[float]] = {share: [] for share in SHARES}
     cost: dict[float, list[float]] = {share: [] for share in SHARES}
     for messages, chunks in made:
