@@ -23,6 +23,7 @@ SETS = {
 MORE = {
     "bench_ablation.py": (("locomo_dev.json", "realtalk_dev"), "What each part of the ranking adds, and paths shuffled", ()),
     "bench_chunks.py": (("locomo_dev.json",), "Chunks reused at another position", ()),
+    "bench_influence.py": (("locomo_dev.json",), "Which memory an answer came from, by attention", ()),
     "bench_tree.py": (("locomo_dev.json", "realtalk_dev"), "The tree of four conversations", ()),
     "bench_budget.py": (("locomo_dev.json",), "Recall after half of a memory was archived", ()),
     "bench_duplicates.py": (("locomo_dev.json",), "Near duplicates injected into LoCoMo", ("--memos", "--data")),

@@ -3,6 +3,7 @@ neither what is stored nor the model is changed by answering."""
 
 from __future__ import annotations
 
+import random
 from hashlib import sha256
 from typing import Any
 
@@ -113,6 +114,22 @@ def test_random_conversations(engine_and_answers: Any, turns: Any, budget: int) 
         assert all(after[block] == digest for block, digest in before.items() if block in after), "stored KV was written to"
         assert engine.kv.stats()["bytes"] <= budget
         messages.append({"role": "assistant", "content": reply.text})
+
+
+def test_stored_tensors_never_change_in_a_thousand_generations() -> None:
+    engine = HFEngine(tiny_model("llama"), tiny_tokenizer(PLAIN), kv_bytes=1 << 21)
+    chosen = random.Random(3)
+    kept: dict[str, str] = {}
+    for number in range(1000):
+        text = DIGITS[: chosen.choice((40, 64, 90, 128, 150))] + chosen.choice(("", "X", "Ana", "7 7"))
+        scope = chosen.choice((None, "ana", "ben"))
+        engine.generate(user(text), scope=scope, max_new_tokens=chosen.randrange(1, 4), temperature=1.0, seed=number)
+        if number % 20 == 0 or number == 999:
+            now = stored_hashes(engine)
+            assert all(now[block] == digest for block, digest in kept.items() if block in now), number
+            kept |= now
+    assert len(kept) > 50
+    assert engine.kv.stats()["evictions"] > 0
 
 
 def test_answering_leaves_the_model_bit_for_bit_as_it_was() -> None:
