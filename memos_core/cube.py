@@ -65,9 +65,12 @@ class SemanticType(StrEnum):
 
 
 class ActivationForm(StrEnum):
-    """What an activation payload holds. Hidden states, attention and steering arrive with the code that uses them."""
+    """What an activation payload holds: KV, hidden states h^l_i, attention weights a^l_ij, or a steering vector."""
 
     KV = "kv"
+    HIDDEN = "hidden"
+    ATTENTION = "attention"
+    STEERING = "steering"
 
 
 class Precision(StrEnum):
@@ -105,23 +108,39 @@ class Plaintext(Frozen):
     parts: tuple[ImagePart, ...] = ()
 
 
-class Activation(Frozen):
-    """Tensors derived from plaintext, kept in a blob.
+class Steered(Frozen):
+    """What a steering vector does at a strength, measured when it was made.
 
-    blob: sha256 of the safetensors file. prefix_key: chained hash of the token ids it stands for. tokens: how many.
-    model: identity key of the engine that made it. system: the caller's system text that it was computed behind.
+    effect: which share of the way from the predictions behind its negative examples to those behind its positive ones it covers, in
+    Kullback-Leibler divergence, a mean over the pairs: 0 none, 1 all of it, below 0 the other way. perplexity: of ordinary text,
+    steered / as it is.
+    """
+
+    strength: float
+    effect: float
+    perplexity: float
+
+
+class Activation(Frozen):
+    """Tensors that a model computed, kept in a blob.
+
+    blob: sha256 of the safetensors file. prefix_key: of KV, chained hash of the token ids it stands for. tokens: how many.
+    model: identity key of the engine that made it. system: of KV, the caller's system text that it was computed behind.
     precision: how its numbers are stored. divergence, agreement: what that lost, measured when it was made: the KL divergence of the
     predictions behind its last tokens in nats, and the share of them whose likeliest token stayed the same.
+    shapes: of other forms, (layer, shape of its tensor). steered: of a steering vector, what it does.
     """
 
     kind: Literal["activation"] = "activation"
     form: ActivationForm
     blob: str
-    prefix_key: str
-    tokens: int
+    prefix_key: str = ""
+    tokens: int = 0
     bytes: int
     model: str
     system: str = ""
+    shapes: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    steered: Steered | None = None
     precision: Precision = Precision.FLOAT32
     divergence: float = 0.0
     agreement: float = 1.0
@@ -172,6 +191,7 @@ class Governance(Frozen):
 
     expires_at: from then on no recall shows it. priority: 0 (ordinary) to 1; raises rank and keeps KV longer.
     frozen: its KV is not given up for a budget or for other memory, only when what it was made of changes.
+    least_precision: to what its KV may be reduced where room is short; None: not at all.
     """
 
     scope: Scope
@@ -180,16 +200,19 @@ class Governance(Frozen):
     expires_at: datetime | None = None
     priority: float = 0.0
     frozen: bool = False
+    least_precision: Precision | None = None
 
 
 class Usage(Frozen):
     """How the cube has been used: a view over append-only events, composed when the cube is read.
 
     recalls: turns whose prompt held it (as text or KV) because recall brought it up. sessions: distinct ones.
+    uses: turns whose answer came from it, as far as attention or the words in common tell.
     heat: recalls decayed by `lifespan.HEAT_HALF_LIFE`, at the time of reading.
     """
 
     recalls: int = 0
+    uses: int = 0
     sessions: int = 0
     last_used_at: datetime | None = None
     heat: float = 0.0

@@ -11,7 +11,7 @@ def forget(house: House, erase: Erase) -> tuple[CubeId, ...]:
     """Erase for good; the ids that are gone. Raises NotFound, VersionConflict or StoreError; then nothing was erased."""
     (outcome,) = house.store.commit([erase])
     if house.reuses:
-        for key in outcome.prefix_keys:
+        for key in filter(None, outcome.prefix_keys):
             house.engine.detach(key)
         for scope in outcome.scopes_touched:  # prompts of these scopes may have held the text
             house.engine.forget_scope(scope)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from memos_core import books
-from memos_core.absent import absent, not_yet
+from memos_core.absent import absent
 from memos_core.access import may, may_enter, require, rules
 from memos_core.books import Verification
 from memos_core.bound import ActorLike, ScopeLike
@@ -21,12 +21,9 @@ from memos_core.browsing import Browsing
 from memos_core.conflict.resolution import OnConflict
 from memos_core.cube import (
     LOCAL_OWNER,
-    Actor,
     CubeId,
     MemCube,
     Origin,
-    Plaintext,
-    Precision,
     SemanticType,
     as_scope,
     as_text,
@@ -34,8 +31,8 @@ from memos_core.cube import (
     as_validity,
 )
 from memos_core.embed import CachedEmbedder, Embedder, check_identity, local_embedder
-from memos_core.errors import InvalidInput, NotAvailable
-from memos_core.heads import KeptHead, kept_heads
+from memos_core.errors import InvalidInput
+from memos_core.forms import Forms
 from memos_core.house import House
 from memos_core.index import Index
 from memos_core.intake import Template
@@ -49,7 +46,6 @@ from memos_core.policy import Move, Thresholds
 from memos_core.reading import Wanted, search, timeline, understood
 from memos_core.recall import Recall, Timeline, as_window, for_prompt
 from memos_core.revise import as_ids
-from memos_core.scheduler import Scheduler
 from memos_core.sources import Sources
 from memos_core.store import SQLiteStore
 from memos_core.store.snapshot import AuditEntry
@@ -63,12 +59,8 @@ def generating(engine: Any) -> Callable[[str], str]:
     return lambda prompt: str(engine.generate([{"role": "user", "content": prompt}], max_new_tokens=512).text)
 
 
-class MemOS(Lifecycle, Browsing, Sources):
+class MemOS(Lifecycle, Browsing, Sources, Forms):
     """A memory: one directory, many scopes. Open it with `MemOS.open`."""
-
-    def __init__(self, house: House, thresholds: Thresholds) -> None:
-        super().__init__(house)
-        self._scheduler = Scheduler(house, thresholds)
 
     @classmethod
     def open(
@@ -281,7 +273,18 @@ class MemOS(Lifecycle, Browsing, Sources):
         most = 3 * k + len(seen.said)
         wanted = Wanted(query, place, who, most, clock, context=seen.before, for_prompt=True)
         found = search(self._house, wanted) if query.strip() else Recall(query, ())
-        recall = Recall(query, for_prompt([hit for hit in found.hits if hit.text not in seen.said], k), found.window)
+        recall = Recall(
+            query,
+            for_prompt(
+                [
+                    hit
+                    for hit in found.hits
+                    if hit.text not in seen.said and hit.cube.identifiers.semantic_type is not SemanticType.TEMPLATE
+                ],
+                k,
+            ),
+            found.window,
+        )
         return begun(self._house, seen, pictured, recall, place, name, who, token_budget, clock)
 
     def tick(self, now: datetime | None = None) -> list[Move]:
@@ -294,69 +297,6 @@ class MemOS(Lifecycle, Browsing, Sources):
         who = self._actor or LOCAL_OWNER
         require(may_enter(who, ("the whole memory",)), who, "write", "the whole memory")
         return self._scheduler.tick(as_time(now, "now"))
-
-    # ------------------------------------------------------------------ forms
-    def promote(
-        self,
-        ids: CubeId | Sequence[CubeId],
-        *,
-        to: str,
-        precision: Precision | str | None = None,
-        frozen: bool = False,
-        actor: ActorLike = None,
-        now: datetime | None = None,
-    ) -> list[MemCube]:
-        """Prefill memories of one scope as its KV head, without waiting for the scheduler. Returns the resulting cubes.
-
-        precision: how the KV is stored; None: as the model's own numbers. Less is smaller and no longer exact: what it loses is
-        measured and kept in the payload, and replies say `exact=False`. frozen: keep it whatever the budget.
-        """
-        if to == "parameter":
-            not_yet('promote(to="parameter")', "parameter memory")
-        if to != "activation":
-            raise InvalidInput(f"to must be 'activation' or 'parameter', got {to!r}")
-        if not self._house.reuses:
-            raise NotAvailable("promoting to activation memory needs an engine that keeps KV: MemOS.open(..., engine=HFEngine.load())")
-        clock, who = as_time(now, "now"), self._who(actor, None)
-        sources = [self._permitted(each, "write", who, clock) for each in as_ids(ids)]
-        stored = None if precision is None else as_member(Precision, precision, "precision")
-        scopes = {cube.governance.scope for cube in sources}
-        if len(scopes) != 1 or not all(isinstance(cube.payload, Plaintext) for cube in sources):
-            raise InvalidInput("promote takes plaintext cubes of one scope, since their KV is kept for that scope alone")
-        (scope,) = scopes
-        with self._house.view() as view:
-            system = view.last_system(scope)
-        reason = f"promoted by {'/'.join(who)}"
-        return [self._scheduler.prefill(sources, scope, system, clock, reason, precision=stored, frozen=frozen)]
-
-    def demote(self, ids: CubeId | Sequence[CubeId], *, actor: ActorLike = None, now: datetime | None = None) -> list[MemCube]:
-        """Give up activation cubes: the KV goes, the text it came from stays. Returns the archived cubes."""
-        clock, who = as_time(now, "now"), self._who(actor, None)
-        wanted = self._heads(as_ids(ids), who, clock)
-        if frozen := [head.cube.id for head in wanted if head.cube.governance.frozen]:
-            raise InvalidInput(f"cube {frozen[0]} is frozen; memos.freeze(id, False) allows giving it up")
-        self._scheduler.drop(wanted, clock, f"demoted by {'/'.join(who)}")
-        return [self.get(head.cube.id, actor=who, now=clock) for head in wanted]
-
-    def freeze(
-        self, ids: CubeId | Sequence[CubeId], frozen: bool = True, *, actor: ActorLike = None, now: datetime | None = None
-    ) -> list[MemCube]:
-        """Keep activation cubes whatever the budget and whatever else is used; frozen=False: no longer. Returns the cubes.
-
-        KV whose source text changes or is forgotten goes all the same: it would say what is no longer so.
-        """
-        clock, who = as_time(now, "now"), self._who(actor, None)
-        wanted = self._heads(as_ids(ids), who, clock)
-        self._scheduler.freeze([head.cube for head in wanted], frozen, who, clock)
-        return [self.get(head.cube.id, actor=who, now=clock) for head in wanted]
-
-    def _heads(self, ids: Sequence[CubeId], who: Actor, clock: datetime) -> list[KeptHead]:
-        wanted = [self._permitted(each, "write", who, clock) for each in ids]
-        with self._house.view() as view:
-            heads = {head.cube.id: head for head in kept_heads(view, clock)}
-        if others := [cube.id for cube in wanted if cube.id not in heads]:
-            raise InvalidInput(f"cube {others[0]} is not active activation memory, such as promote(ids, to='activation') makes")
-        return [heads[cube.id] for cube in wanted]
 
     # ------------------------------------------------------------------ the books
     def audit(self, scope: ScopeLike | None = None, *, id: CubeId | None = None, actor: ActorLike = None) -> list[AuditEntry]:

@@ -13,9 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from memos_core.cube import CubeId, MemCube, State
+from memos_core.cube import CubeId, MemCube, Precision, State
 
-MoveKind = Literal["prefill", "drop", "expire", "archive", "erase", "refile"]
+MoveKind = Literal["prefill", "drop", "expire", "archive", "erase", "refile", "propose", "reduce"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,9 @@ class Thresholds:
     settle_seconds: float = 3600.0
     head_tokens: int = 256
     activation_bytes: int = 2 << 30
+    least_precision: Precision | None = None
+    propose_sessions: int = 3
+    accept_proposals: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,21 +9,26 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
+from typing import Any
 
 from memos_core import policy
 from memos_core.changes import Add, Change, Erase, Revise
-from memos_core.cube import LOCAL_OWNER, Actor, CubeId, MemCube, Precision, Scope, State
+from memos_core.cube import LOCAL_OWNER, Activation, ActivationForm, Actor, CubeId, MemCube, Precision, Scope, SemanticType, State
 from memos_core.errors import NotFound, VersionConflict
 from memos_core.forgetting import forget
-from memos_core.heads import KeptHead, effective_system, kept_heads
+from memos_core.heads import Derived, derived, effective_system
 from memos_core.house import House
 from memos_core.lifespan import check_transition
 from memos_core.plan import line
 from memos_core.policy import Budget, Candidate, Held, Move, Thresholds
+from memos_core.proposing import accept, propose
 from memos_core.store import records
 from memos_core.tending import tend
-from memos_core.transform import activation_cube, kv_bytes, prefill
+from memos_core.transform import activation_cube, captured, kv_bytes, prefill, steering
 
+LONGEST_NAME = 80
+"""Characters of a steering vector's name."""
 MOST_ATTEMPTS = 5
 """How often a decision is made anew when others change what it was about."""
 
@@ -41,10 +46,21 @@ class Scheduler:
         with self._lock:
             moves = self._expire(now) + self._keep_to_budgets(now) + self._drop(now) + self._move_heads(now)
             moves += self._drop(now)  # a new head may have put the directory over its byte budget
+            moves += self._propose(now)
             moves += self._tend(now)
             self._house.store.settle()
             self._house.store.collect_orphans(now)
             return moves
+
+    def _propose(self, now: datetime) -> list[Move]:
+        """What is said again and again is proposed as a template or an instruction; the policy may accept it at once."""
+        moves = propose(self._house, self._thresholds.propose_sessions, now)
+        if self._thresholds.accept_proposals:
+            with self._house.store.read() as view:
+                cubes = view.heads([id for move in moves for id in move.ids], now)
+            for cube in cubes.values():
+                accept(self._house, self, cube, LOCAL_OWNER, now)
+        return moves
 
     def _tend(self, now: datetime) -> list[Move]:
         """Upkeep of the hierarchy: concepts split and merged, labels read anew, scope by scope where something has changed."""
@@ -110,18 +126,18 @@ class Scheduler:
 
     def _drop(self, now: datetime) -> list[Move]:
         with self._house.store.read() as view:
-            kept = kept_heads(view, now)
+            kept = derived(view, now)
         moves = policy.decide_drops([_held(head) for head in kept], self._thresholds)
         for move in moves:
             self.drop([head for head in kept if head.cube.id in move.ids], now, move.reason)
         return moves
 
-    def drop(self, heads: Sequence[KeptHead], now: datetime, reason: str) -> None:
-        """Give up KV: the cube is archived, its file removed, its copy in RAM let go. The text it came from stays."""
+    def drop(self, heads: Sequence[Derived], now: datetime, reason: str) -> None:
+        """Give up what was computed: the cube is archived, its file removed, a copy in RAM let go. The text it came from stays."""
         self._archive([head.cube for head in heads], now, "drop", {head.cube.id: reason for head in heads})
         self._house.store.settle()
         if self._house.reuses:
-            for key in {head.payload.prefix_key for head in heads}:
+            for key in {head.payload.prefix_key for head in heads if head.is_kv}:
                 self._house.engine.detach(key)
 
     def _archive(self, cubes: Sequence[MemCube], now: datetime, action: str, reasons: Mapping[CubeId, str]) -> None:
@@ -139,11 +155,11 @@ class Scheduler:
         if not self._house.reuses:
             return []
         with self._house.store.read() as view:
-            kept = kept_heads(view, now)
+            kept = derived(view, now)
             scopes = [(scope, view.used_in(scope, now), view.last_system(scope)) for scope in view.used_scopes()]
         moves, wanted = [], []
         for scope, used, system in scopes:
-            mine = [head for head in kept if head.cube.governance.scope == scope and self._is_for(head, system)]
+            mine = [head for head in kept if head.is_head and head.cube.governance.scope == scope and self._is_for(head, system)]
             if any(head.cube.governance.frozen for head in mine):
                 continue
             current = mine[-1].source_ids if mine else None
@@ -160,7 +176,7 @@ class Scheduler:
             moves.append(each.move)
         return moves
 
-    def _admitted(self, wanted: Sequence[_Wanted], kept: Sequence[KeptHead], now: datetime) -> list[_Wanted]:
+    def _admitted(self, wanted: Sequence[_Wanted], kept: Sequence[Derived], now: datetime) -> list[_Wanted]:
         """The wanted heads that fit beside what stays. What one that does not fit would have replaced is dropped: it is out of date."""
         leaving = {head.cube.id for each in wanted for head in each.replaces}
         rivals = [_held(head) for head in kept if head.cube.id not in leaving]
@@ -181,17 +197,45 @@ class Scheduler:
         system: str | None,
         now: datetime,
         reason: str,
-        replaces: Sequence[KeptHead] = (),
+        replaces: Sequence[Derived] = (),
         precision: Precision | None = None,
         frozen: bool = False,
+        least_precision: Precision | None = None,
     ) -> MemCube:
-        """Compute and keep the KV of a head; what it replaces is dropped after it is safely there. Raises EngineError."""
+        """Compute and keep the KV of a head, or of a template; what it replaces is dropped after it is safely there. Raises EngineError."""
         payload, data = prefill(self._house.engine, sources, scope, system, precision)
-        blob = self._house.store.blobs.put(data)
-        cube = activation_cube(payload.model_copy(update={"blob": blob}), scope, now, frozen)
-        parents: tuple[tuple[CubeId, int], ...] = tuple((source.id, source.version) for source in sources)
-        self._house.store.commit([Add(cube, LOCAL_OWNER, parents=parents, relation="prefilled from", detail=reason)])
+        (kind,) = {cube.identifiers.semantic_type for cube in sources} & {SemanticType.TEMPLATE} or {SemanticType.FACT}
+        traits = {"frozen": frozen, "least_precision": least_precision, "semantic_type": kind}
+        cube = self._keep(payload, data, scope, now, sources, LOCAL_OWNER, "prefilled from", reason, traits)
         self.drop(replaces, now, f"replaced by {cube.id}")
+        return cube
+
+    def capture(
+        self, engine: Any, source: MemCube, form: ActivationForm, layers: Any, last: int | None, who: Actor, now: datetime
+    ) -> MemCube:
+        """Keep hidden states or attention of a memory. Raises InvalidInput or EngineError."""
+        payload, data = captured(engine, source, form, layers, last)
+        return self._keep(payload, data, source.governance.scope, now, [source], who, "captured from", f"{form} of {payload.tokens} tokens")
+
+    def steering(
+        self, engine: Any, pairs: tuple[Any, Any], how: tuple[Any, float, Any], name: str, scope: Scope, who: Actor, now: datetime,
+        sources: Sequence[MemCube] = (),
+    ) -> MemCube:  # fmt: skip
+        """Keep a steering vector. pairs: positive, negative. how: layers, strength, texts. Raises InvalidInput."""
+        layers, strength, texts = how
+        payload, data = steering(engine, *pairs, layers, strength, texts)
+        traits = {"semantic_type": SemanticType.SKILL, "path": (name[:LONGEST_NAME],)}
+        return self._keep(payload, data, scope, now, sources, who, "steering from", f"from {len(pairs[0])} pairs", traits)
+
+    def _keep(
+        self, payload: Activation, data: bytes, scope: Scope, now: datetime, sources: Sequence[MemCube], who: Actor, relation: str,
+        reason: str, traits: Mapping[str, Any] = MappingProxyType({}),
+    ) -> MemCube:  # fmt: skip
+        """The file first, then the cube that refers to it."""
+        blob = self._house.store.blobs.put(data)
+        cube = activation_cube(payload.model_copy(update={"blob": blob}), scope, now, owner=who, **traits)
+        parents = tuple((source.id, source.version) for source in sources)
+        self._house.store.commit([Add(cube, who, parents=parents, relation=relation, detail=reason)])
         return cube
 
     def freeze(self, cubes: Sequence[MemCube], frozen: bool, actor: Actor, now: datetime) -> None:
@@ -206,7 +250,7 @@ class Scheduler:
         if changes:
             self._house.store.commit(changes)
 
-    def _is_for(self, head: KeptHead, system: str | None) -> bool:
+    def _is_for(self, head: Derived, system: str | None) -> bool:
         fits = head.payload.model == self._house.engine.identity.key and head.payload.system == effective_system(system)
         return head.problem is None and fits
 
@@ -219,10 +263,12 @@ class _Wanted:
     scope: Scope
     system: str | None
     sources: tuple[MemCube, ...]
-    replaces: Sequence[KeptHead]
+    replaces: Sequence[Derived]
 
 
-def _held(head: KeptHead) -> Held:
+def _held(head: Derived) -> Held:
+    if not head.is_kv:  # asked for one by one, and not made again by itself
+        return Held(head.cube.id, 0, 0.0, head.problem, frozen=True)
     return Held(head.cube.id, head.payload.bytes, _worth(head.sources), head.problem, head.cube.governance.frozen)
 
 

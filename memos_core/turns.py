@@ -8,10 +8,10 @@ from datetime import datetime
 
 from memos_core.access import may, rules
 from memos_core.changes import Take
-from memos_core.cube import Actor, Scope, as_time
+from memos_core.cube import Actor, Scope, ancestors, as_time
 from memos_core.errors import InvalidInput
 from memos_core.gleaning import gleaned
-from memos_core.heads import kept_heads, ready_head
+from memos_core.heads import attach_template, derived, opens, ready_head
 from memos_core.house import House
 from memos_core.intake import Template, identity
 from memos_core.lifespan import recallable
@@ -40,7 +40,13 @@ def begun(
     """
     with house.view() as view:
         placements = view.placements(place, session)
-        kept = kept_heads(view, clock, place) if rules(who, place) else []
+        kept = derived(view, clock, place) if rules(who, place) else []
+        shared = [
+            each for scope in ancestors(place) for each in (kept if scope == place else derived(view, clock, scope)) if each.is_template
+        ]
+    for each in shared if house.reuses else ():
+        if opens(each, seen.system):
+            attach_template(each, house.engine, house.store.blobs.path)
     plan = make_plan(
         system=seen.system,
         turn_index=seen.index,

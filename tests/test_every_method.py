@@ -14,7 +14,9 @@ from conftest import NOW, bag_of_words
 from memos_core import AccessDenied, Activation, MemOS, NotAvailable, StoreUnusable
 from memos_core.changes import Add, Relate
 from memos_core.conflict.resolution import Related
-from memos_core.cube import LOCAL_OWNER, ActivationForm
+from memos_core.cube import LOCAL_OWNER, ActivationForm, State, new_id
+from memos_core.intake import as_searchable
+from memos_core.proposing import PROPOSED
 from memos_core.transform import activation_cube
 
 ANA = ("clinic", "ana")
@@ -46,12 +48,19 @@ REFUSED: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "promote": lambda m, id, kv, who: m.promote([id], to="activation", **who),
     "freeze": lambda m, id, kv, who: m.freeze(kv, **who),
     "demote": lambda m, id, kv, who: m.demote(kv, **who),
+    "fill": lambda m, id, kv, who: m.fill(id, **who),
+    "capture": lambda m, id, kv, who: m.capture(id, form="hidden", **who),
+    "steering": lambda m, id, kv, who: m.steering(["a"], ["b"], scope=ANA, name="n", **who),
+    "tensors": lambda m, id, kv, who: m.tensors(kv, **who),
+    "steer": lambda m, id, kv, who: m.steer(kv, **who).__enter__(),
+    "accept": lambda m, id, kv, who: m.accept(id, **who),
     "tick": lambda m, id, kv, who: (m if not who else m.as_actor(who["actor"])).tick(NOW),
 }
 EMPTY: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "recall": lambda m, id, kv, who: m.recall(FACT, scope=ANA, **who).hits,
     "conversation": lambda m, id, kv, who: m.conversation(scope=ANA, session="s", **who),
     "conflicts": lambda m, id, kv, who: m.conflicts(scope=ANA, **who),
+    "proposals": lambda m, id, kv, who: m.proposals(scope=ANA, **who),
     "tree": lambda m, id, kv, who: m.tree(ANA, **who),
     "graph": lambda m, id, kv, who: m.graph(ANA, **who),
     "timeline": lambda m, id, kv, who: m.timeline(scope=ANA, between=("2000-01-01T00:00Z", "2100-01-01T00:00Z"), **who),
@@ -80,6 +89,10 @@ def house(memos: MemOS) -> tuple[MemOS, str, str]:
     payload = Activation(form=ActivationForm.KV, blob=blob, prefix_key="p", tokens=1, bytes=15, model="m")
     cube = activation_cube(payload, ANA, NOW)
     memos._store.commit([Add(cube, LOCAL_OWNER, parents=((done.id, 1),))])
+    (proposal,) = memos.remember("Answer in one sentence.", scope=ANA)
+    waiting = memos.get(proposal.id).model_copy(update={"id": new_id(), "state": State.QUARANTINED})
+    found = as_searchable(waiting, bag_of_words(["Answer in one sentence."])[0])
+    memos._store.commit([Add(waiting, LOCAL_OWNER, found, parents=((proposal.id, 1),), relation=PROPOSED)])
     memos._house = replace(memos._house, engine=Keeper())
     return memos, done.id, cube.id
 
@@ -132,7 +145,9 @@ def test_a_closed_memory_says_so(house: tuple[MemOS, str, str]) -> None:
     turn = memos.begin([{"role": "user", "content": "Again?"}], scope=ANA)
     view = memos.as_actor(ANA)
     memos.close()
-    calls = {name: call for name, call in {**REFUSED, **EMPTY}.items() if name != "promote"}
+    calls = {
+        name: call for name, call in {**REFUSED, **EMPTY}.items() if name not in ("promote", "steering")
+    }  # these ask for the engine first
     for name, call in calls.items():
         with pytest.raises(StoreUnusable, match="has been closed; open it again"):
             call(memos, id, kv, {})

@@ -17,15 +17,15 @@ LAYERS: list[set[str]] = [
     {"errors"},
     {"cube"},
     set(
-        """absent access analyse changes conflict differences duplicate embed gardening hierarchy intake labels lifespan outline parse past plan policy recall
-        revise turn when""".split()
+        """absent access analyse changes conflict differences duplicate embed gardening habits hierarchy intake labels lifespan outline parse past plan policy
+        recall revise turn when""".split()
     ),
     set(
         """blobs books forgetting
-        gleaning governing heads house index links matching parts pictures reading scheduler store tending transform turns writing""".split()
+        gleaning governing heads house index links matching parts pictures proposing reading scheduler store tending transform turns writing""".split()
     ),
     {"bound"},
-    {"browsing", "lifecycle", "sources"},
+    {"browsing", "forms", "lifecycle", "sources"},
     {"memos"},
     {"__init__"},
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from memos_core.errors import EngineError, InvalidInput
+from memos_core.hf import tensors
 from memos_core.hf.attention import NAME, STOCK
 from memos_core.hf.decode import running
 from memos_core.hf.keeping import Keeping
@@ -25,10 +27,29 @@ from memos_core.hf.steering import SteeringVector, decoder_layers, steered
 
 CAPTURING = "sdpa_memos_capturing"
 EMPTY_ANSWER = "N/A"
+ORDINARY = (
+    "The library opens at nine on weekdays. Readers can borrow up to six books at a time, and most of them come back within a month.",
+    "When the rain stopped, she walked down to the harbour and watched the fishermen mend their nets. Nobody said much.",
+    "To make the soup, chop two onions and a carrot, fry them gently in oil, then add a litre of water and a handful of lentils.",
+    "The committee met on Tuesday to discuss the budget for the coming year. After a long debate it agreed to repair the old bridge first.",
+    "Water boils at a lower temperature in the mountains, because the pressure of the air is lower there than at sea level.",
+    "He had lived in the same street for forty years and knew every family on it, their quarrels, their weddings and their dogs.",
+)
+"""Plain English of several kinds, ours: on it is measured what steering costs."""
 UNREADABLE = "this model computes its attention where it cannot be read; load it with attn_implementation='sdpa'"
 Asked = str | Sequence[Message]
 # of the call under way in this thread: layers, how many of the last queries, where to put their weights
 _target: ContextVar[tuple[frozenset[int], int, dict[int, Tensor]]] = ContextVar("target", default=(frozenset(), 0, {}))
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What was read, as a file. bytes: of the tensors. tokens: of the text. shapes: (layer, shape of its tensor)."""
+
+    data: bytes
+    bytes: int
+    tokens: int
+    shapes: tuple[tuple[int, tuple[int, ...]], ...]
 
 
 class Signals(Keeping):
@@ -78,8 +99,7 @@ class Signals(Keeping):
         positive, negative: as many of each, in pairs. layers: where to add it; None: the middle one. Deterministic.
         Raises InvalidInput.
         """
-        if isinstance(positive, str) or isinstance(negative, str) or not positive or len(positive) != len(negative):
-            raise InvalidInput("a steering vector needs pairs: two lists of equally many texts or conversations, at least one")
+        as_pairs(positive, negative)
         chosen = as_layers(len(decoder_layers(self.model)) // 2 if layers is None else layers, len(decoder_layers(self.model)))
         sums = {layer: torch.zeros(1) for layer in chosen}
         for wanted, other in zip(positive, negative, strict=True):
@@ -87,6 +107,57 @@ class Signals(Keeping):
             for layer in chosen:
                 sums[layer] = sums[layer] + here[layer][-1] - there[layer][-1]
         return SteeringVector({layer: total / len(positive) for layer, total in sums.items()}, self.base_identity.key)
+
+    def capture(self, what: Asked, form: str, layers: int | Sequence[int] | None = None, last: int | None = None) -> Captured:
+        """`hidden_states` ("hidden") or `attention` ("attention") as a file. Raises InvalidInput, or EngineError."""
+        if form == "hidden":
+            if last is not None:
+                raise InvalidInput("last is of attention; hidden states are those of all tokens")
+            found = self.hidden_states(what, layers)
+        elif form == "attention":
+            found = self.attention(what, layers, last)
+        else:
+            raise InvalidInput(f"form must be 'hidden' or 'attention', got {form!r}")
+        shapes = tuple((layer, tuple(tensor.shape)) for layer, tensor in found.items())
+        size = sum(tensor.nbytes for tensor in found.values())
+        return Captured(tensors.write(form, self.identity.key, found), size, len(self._read(what)), shapes)
+
+    @staticmethod
+    def tensors(data: bytes) -> dict[int, Tensor]:
+        """What `capture` or a steering vector put into a file, by layer. Raises InvalidInput when it is none."""
+        return tensors.read(data)[1]
+
+    @staticmethod
+    def vector(data: bytes) -> SteeringVector:
+        """The steering vector of a file. Raises InvalidInput when it is none."""
+        return SteeringVector.from_bytes(data)
+
+    def effect(
+        self, vector: SteeringVector, strength: float, positive: Sequence[Asked], negative: Sequence[Asked], texts: Sequence[str] = ORDINARY
+    ) -> tuple[float, float]:
+        """(which share of the way from predictions behind the negative examples to those behind their positive ones the vector covers,
+        perplexity of `texts` under it / without it). See `cube.Steered`. Raises IdentityMismatch or InvalidInput.
+        """
+        as_pairs(positive, negative)
+        covered, counted = 0.0, 0
+        for wanted, other in zip(positive, negative, strict=True):
+            goal, start = self._predicted(wanted), self._predicted(other)
+            with self.steer(vector, strength):
+                reached = self._predicted(other)
+            distance = _divergence(goal, start)
+            if distance > 1e-6:  # else there is no way to cover
+                covered += 1 - _divergence(goal, reached) / distance
+                counted += 1
+        plain = self.perplexity(texts)
+        with self.steer(vector, strength):
+            cost = self.perplexity(texts) / plain
+        return covered / max(counted, 1), cost
+
+    def _predicted(self, what: Asked) -> Tensor:
+        """Log-probabilities [vocabulary] behind it."""
+        tokens = self._read(what)
+        with self.lock:
+            return self._call(tokens)[-1].log_softmax(dim=-1)
 
     def perplexity(self, texts: Sequence[str]) -> float:
         """exp of the mean negative log-likelihood per token of the texts, under what steers here and now. Raises InvalidInput."""
@@ -141,6 +212,17 @@ class Signals(Keeping):
         device = self.model.get_input_embeddings().weight.device
         with running(self.model, as_it_is=True), steered(self.model, self.steering_now):
             return self.model(input_ids=torch.tensor([tokens], device=device), use_cache=False).logits[0].float()  # type: ignore[no-any-return]
+
+
+def as_pairs(positive: Sequence[Asked], negative: Sequence[Asked]) -> None:
+    """Raises InvalidInput unless they pair up."""
+    if isinstance(positive, str) or isinstance(negative, str) or not positive or len(positive) != len(negative):
+        raise InvalidInput("a steering vector needs pairs: two lists of equally many texts or conversations, at least one")
+
+
+def _divergence(goal: Tensor, other: Tensor) -> float:
+    """Kullback-Leibler divergence in nats, of log-probabilities."""
+    return float((goal.exp() * (goal - other)).sum())
 
 
 def as_layers(layers: int | Sequence[int] | None, count: int) -> list[int]:

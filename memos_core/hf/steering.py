@@ -6,7 +6,6 @@ repeng for the algebra. MemOS §4.1 names steering as activation memory.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,13 +13,12 @@ from hashlib import sha256
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
 from memos_core.errors import IdentityMismatch, InvalidInput
+from memos_core.hf import tensors
 
-FORMAT = "memos-steering-1"
+FORM = "steering vector"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,20 +70,13 @@ class SteeringVector:
 
     def to_bytes(self) -> bytes:
         """As a safetensors file."""
-        metadata = {"memos": json.dumps({"format": FORMAT, "model": self.model}, sort_keys=True)}
-        return bytes(save({f"layers.{layer}": self.directions[layer].contiguous() for layer in sorted(self.directions)}, metadata))
+        return tensors.write(FORM, self.model, self.directions)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> SteeringVector:
         """Raises InvalidInput when it is not one."""
-        try:
-            length = int.from_bytes(data[:8], "little")
-            about = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["memos"])
-            if about["format"] != FORMAT:
-                raise InvalidInput("the file holds no steering vector")
-            return cls({int(name.removeprefix("layers.")): tensor for name, tensor in load(data).items()}, about["model"])
-        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InvalidInput("the file holds no steering vector, or is damaged") from error
+        model, directions = tensors.read(data, FORM)
+        return cls(directions, model)
 
 
 @dataclass(frozen=True, eq=False)

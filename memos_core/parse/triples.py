@@ -211,6 +211,16 @@ class PromptTemplate:
         """A template when there is something to fill in, else a task prompt that is ready for use."""
         return SemanticType.TEMPLATE if self.slots else SemanticType.TASK_PROMPT
 
+    @property
+    def fixed(self) -> str:
+        """The text with the name of each slot in braces: what stays the same whatever is filled in."""
+        return self.render({slot: f"{{{slot}}}" for slot in self.slots})
+
+    @property
+    def opening(self) -> str:
+        """The text up to the first slot."""
+        return next(words for words, _ in _pieces(self.text)) if self.slots else self.fixed
+
     def render(self, values: Mapping[str, object]) -> str:
         """The text with each slot filled; braces inside a value stay as they are. Values without a slot are not used. Raises InvalidInput."""
         if missing := [slot for slot in self.slots if slot not in values]:

@@ -1,4 +1,4 @@
-"""What has become of memories: conflicts, lineage, earlier versions, budgets and what they weigh. SQL reads only."""
+"""What has become of memories: conflicts, lineage, earlier versions, budgets and what they weigh; what was said. SQL reads only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from memos_core.conflict.resolution import Conflict, Resolution
-from memos_core.cube import CubeId, MemCube, Scope, scope_of_key
+from memos_core.cube import CubeId, MemCube, Scope, State, scope_of_key
 from memos_core.lifespan import halvings
 from memos_core.policy import Budget, Fading
 from memos_core.recall.pairs import Pair
@@ -146,6 +146,63 @@ def archived_before(view: Snapshot, scope: Scope, before: datetime) -> list[Cube
         (*below(scope), before.timestamp()),
     )
     return [row[0] for row in rows]
+
+
+# ---------------------------------------------------------------------- what is said again and again
+LONGEST_LOG = 5_000
+"""The newest messages of a scope that are looked at."""
+
+
+def grown(view: Snapshot, seq: int) -> list[tuple[int, Scope]]:
+    """Scopes in which something was said after a change: number, scope."""
+    rows = view.db.execute(
+        "SELECT s.scope, s.key FROM scopes s WHERE s.scope IN (SELECT scope FROM audit WHERE seq > ? AND action IN ('add', 'merge')) ORDER BY s.key",
+        (seq,),
+    )
+    return [(number, scope_of_key(key)) for number, key in rows]
+
+
+def log(view: Snapshot, scope: int) -> list[tuple[CubeId, int, str, str, str]]:
+    """The newest messages of users and assistants in exactly this scope, merged ones included, oldest first: id, version, role, session,
+    text."""
+    text = "json_extract(CAST({0}.body AS TEXT), '$.payload.text'), json_extract(CAST({0}.body AS TEXT), '$.identifiers.role')"
+    rows = view.db.execute(
+        f"SELECT c.id, c.version, coalesce(c.session, ''), {text.format('c')}, c.row AS place, 0 AS later FROM cubes c"
+        " WHERE c.scope = ?1 AND c.kind = 'plaintext' AND c.role IS NOT NULL AND c.state IN ('active', 'contested', 'superseded')"
+        f" UNION ALL SELECT m.id, c.version, coalesce(m.session, ''), {text.format('m')}, m.after, m.seq FROM merged m JOIN cubes c ON c.id = m.id"
+        " WHERE m.scope = ?1 AND c.state IN ('active', 'contested', 'superseded') ORDER BY place DESC, later DESC LIMIT ?2",
+        (scope, LONGEST_LOG),
+    ).fetchall()
+    return [(id, version, role, session, said) for id, version, session, said, role, *_ in reversed(rows) if role in ("user", "assistant")]
+
+
+def derivations(view: Snapshot, scope: int, relation: str) -> list[frozenset[CubeId]]:
+    """What each cube of a scope that came about in this way came from."""
+    rows = view.db.execute(
+        "SELECT l.child, l.parent FROM lineage l JOIN cubes c ON c.id = l.child WHERE c.scope = ? AND l.relation = ? ORDER BY l.child",
+        (scope, relation),
+    )
+    found: dict[CubeId, set[CubeId]] = {}
+    for child, parent in rows:
+        found.setdefault(child, set()).add(parent)
+    return [frozenset(parents) for parents in found.values()]
+
+
+def in_state(view: Snapshot, state: State, relation: str, now: datetime) -> list[MemCube]:
+    """Cubes in a state that came about in this way, oldest first."""
+    rows = view.db.execute(
+        "SELECT c.id FROM cubes c WHERE c.state = ? AND EXISTS (SELECT 1 FROM lineage l WHERE l.child = c.id AND l.relation = ?) ORDER BY c.row",
+        (str(state), relation),
+    )
+    ids = [row[0] for row in rows]
+    heads = view.heads(ids, now)
+    return [heads[id] for id in ids]
+
+
+def sources(view: Snapshot, child: CubeId, relation: str, now: datetime) -> list[MemCube]:
+    """What a cube came from in this way, oldest first."""
+    rows = view.db.execute("SELECT parent FROM lineage WHERE child = ? AND relation = ?", (child, relation)).fetchall()
+    return sorted(view.heads([row[0] for row in rows], now).values(), key=lambda cube: cube.id)
 
 
 # ---------------------------------------------------------------------- checks
