@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +20,7 @@ from transformers import (
 from memos_core.errors import InvalidInput
 from memos_core.hf.attention import grouped
 from memos_core.hf.cache import PrivateCache, accepts
+from memos_core.hf.linear import dividing
 
 
 class Live(Protocol):
@@ -88,12 +89,19 @@ class StockLive:
 
 @contextmanager
 def running(model: Any, *, as_it_is: bool = False) -> Iterator[None]:
-    """No gradients, no dropout, and unless `as_it_is` no key repeated for its heads; modules that were training are set back afterwards."""
-    training = [module for module in model.modules() if module.training]
+    """No gradients, no dropout; unless `as_it_is` no key repeated for its heads, and few rows divided among the threads.
+
+    Everything is set back afterwards.
+    """
+    modules = list(model.modules())
+    training = [module for module in modules if module.training]
     try:
         for module in training:
             module.training = False
-        with torch.no_grad(), nullcontext() if as_it_is else grouped(model):
+        with torch.no_grad(), ExitStack() as stack:
+            if not as_it_is:
+                stack.enter_context(grouped(model))
+                stack.enter_context(dividing(modules))
             yield
     finally:
         for module in training:

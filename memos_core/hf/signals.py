@@ -22,7 +22,9 @@ from memos_core.hf import tensors
 from memos_core.hf.attention import NAME, STOCK
 from memos_core.hf.decode import running
 from memos_core.hf.keeping import Keeping
-from memos_core.hf.prompt import Message
+from memos_core.hf.prefix import Scope
+from memos_core.hf.prompt import Message, shared
+from memos_core.hf.request import Request
 from memos_core.hf.steering import SteeringVector, decoder_layers, steered
 
 CAPTURING = "sdpa_memos_capturing"
@@ -172,33 +174,47 @@ class Signals(Keeping):
             raise InvalidInput("perplexity needs at least one text of two tokens")
         return float(torch.tensor(total / count).exp())
 
-    def influence(self, messages: Sequence[Message], reply: str, texts: Sequence[str]) -> list[float]:
-        """Which of `texts`, that stand in the conversation, the reply came from: shares that add up to 1, or all 0 when none stands out.
+    def influence(
+        self, messages: Sequence[Message], reply: str, texts: Sequence[str], plan: Any = None, scope: Scope = None
+    ) -> list[float]:
+        """Which of `texts`, that stand in the conversation, the reply came from: for each how much attention, at most 1.
 
-        A text's share is by its one token to which the reply's tokens attend most, beyond what an empty answer gives it: the mean over
-        heads and layers. Raises EngineError for models whose attention cannot be read.
+        It is that of its one token to which the reply's tokens attend most, beyond what an empty answer gives it: the mean over heads
+        and layers; 0 where there is none. KV of the conversation is reused, so that little more than the reply is read.
+        Raises InvalidInput, or EngineError for models whose attention cannot be read.
 
         Source: MemOS §4.1, attention as activation memory; the comparison with an empty answer is that of in-context re-ranking (Chen et
         al. 2024): attention alone mostly says where a token stands.
         """
         spans = self._renderer.spans(messages, texts)
-        beyond = self._looked_at(messages, reply) - self._looked_at(messages, EMPTY_ANSWER)
-        most = [max(float(beyond[start:end].max()), 0.0) if end > start else 0.0 for start, end in spans]
-        total = sum(most)
-        return [value / total if total else 0.0 for value in most]
+        if not reply.strip():
+            return [0.0 for _ in texts]
+        given, nothing = self._looked_at(messages, (reply, EMPTY_ANSWER), plan, scope)
+        beyond = given - nothing
+        return [max(float(beyond[start:end].max()), 0.0) if end > start else 0.0 for start, end in spans]
 
-    def _looked_at(self, messages: Sequence[Message], reply: str) -> Tensor:
-        """Attention that the tokens of a reply give to each token of the prompt: [tokens], a mean over them, heads and layers."""
-        asked, whole = self.tokens(messages), self._renderer.with_reply(messages, reply)
-        self._check_length(len(whole))
-        with self.lock:
-            layers = range(len(decoder_layers(self.model)))
-            found: dict[int, Tensor] = {}
-            with capturing(self.model, layers, max(len(whole) - len(asked), 1), found):
-                self._call(whole)
-        if not found:
-            raise EngineError(UNREADABLE)
-        return torch.stack([weights.mean(dim=(0, 1))[: len(asked)] for weights in found.values()]).mean(dim=0)
+    def _looked_at(self, messages: Sequence[Message], replies: Sequence[str], plan: Any, scope: Scope) -> list[Tensor]:
+        """Attention that the tokens of each reply give to each token of the prompt: [tokens], a mean over them, heads and layers."""
+        asked, whole = self.tokens(messages), [self._renderer.with_reply(messages, reply) for reply in replies]
+        base = min(shared(asked, tokens) for tokens in whole)  # fewer than all when a tokenizer merges across the boundary
+        longest = max(map(len, whole))
+        self._check_length(longest)
+        layers = range(len(decoder_layers(self.model)))
+        request = Request(self, self._prompt(asked[:base], plan, scope), longest - base, True)
+        given = []
+        try:
+            request.start()
+            for tokens in whole:
+                found: dict[int, Tensor] = {}
+                with self.lock, capturing(self.model, layers, len(tokens) - base, found):
+                    request.feed(tokens[base:])
+                if not found:
+                    raise EngineError(UNREADABLE)
+                given.append(torch.stack([each.mean(dim=(0, 1))[:base] for each in found.values()]).mean(dim=0))
+                request.rewind(base)
+        finally:
+            request.close(asked[:base])
+        return [torch.nn.functional.pad(each, (0, len(asked) - base)) for each in given]
 
     def _read(self, what: Asked) -> list[int]:
         tokens = self._renderer.plain(what) if isinstance(what, str) else self.tokens(what)
