@@ -42,27 +42,60 @@ def test_the_configuration_is_put_back() -> None:
 
 
 def test_a_workspace_lends_what_is_free() -> None:
-    group = Group(2, 4, torch.float32, torch.device("cpu"), ((0, 0), (0, 1)))
+    groups = (Group(2, 4, torch.float32, torch.device("cpu"), ((0, 0), (0, 1))),)
     space = Workspace(1 << 20)
-    first, buffer = space.lend(group, 1, 10)
-    assert buffer.shape == (2, 1, 2, 10, 4)
-    second, _ = space.lend(group, 1, 10)
-    assert second.data_ptr() != first.data_ptr()  # the first is in use
-    space.give_back([first])
-    again, smaller = space.lend(group, 1, 7)
-    assert again.data_ptr() == first.data_ptr()
-    assert smaller.shape == (2, 1, 2, 7, 4)
-    space.give_back([again])
-    larger, _ = space.lend(group, 3, 50)
-    assert larger.numel() >= 3 * 50 * 16
-    space.give_back([larger])
-    space.give_back([second])  # the larger one is kept
-    assert space.bytes == larger.nbytes
+    first = space.lend(groups, 1, 10)
+    assert first.capacity >= 10 and [buffer.shape for buffer in first.buffers] == [(2, 1, 2, first.capacity, 4)]
+    second = space.lend(groups, 1, 10)
+    assert second.buffers[0].data_ptr() != first.buffers[0].data_ptr()  # the first is in use
+    space.give_back(first)
+    assert space.lend(groups, 1, 7) is first
+    space.give_back(first)
+    wide = space.lend(groups, 3, 50)
+    assert wide.buffers[0].shape[1] == 3 and space.bytes == first.bytes  # of each width the latest is kept
+    space.give_back(wide)
+    assert space.bytes == first.bytes + wide.bytes
+    assert space.lend(groups, 1, first.capacity + 1) is not first  # too small, and let go
     space.clear()
     assert space.bytes == 0
-    tight = Workspace(10)
-    tight.give_back([larger])
-    assert tight.bytes == 0
+    tight = Workspace(wide.bytes)
+    tight.give_back(first)
+    tight.give_back(wide)  # the one that was used longest ago goes
+    assert tight.bytes == wide.bytes
+    Workspace(10).give_back(wide)
+
+
+def test_what_is_there_already_is_not_copied_again() -> None:
+    engine, fresh = (HFEngine(tiny_model(), tiny_tokenizer()) for _ in range(2))
+    talk = [{"role": "user", "content": "a long story about the sea and the wind and the rain, " * 3}]
+    first = engine.generate(talk, max_new_tokens=8)
+    (lent,) = engine.workspace._free.values()
+    assert sum(tokens for _, tokens in lent.holds) == len(engine.tokens(talk)) + len(first.token_ids) - 1
+    before, copied = lent.buffers[0].data_ptr(), []
+    stored = {id(node.payload[0]): node for node in engine.kv._index.values()}
+    assert all(id(held()) in stored for held, _ in lent.holds)
+    for node in stored.values():  # what is stored is made unreadable: were it copied again, the answer would show it
+        copied.append(tuple(tensor.clone() for tensor in node.payload))
+        for tensor in node.payload:
+            tensor.fill_(float("nan"))
+    again = engine.generate([*talk, {"role": "assistant", "content": first.text}, {"role": "user", "content": "go on"}], max_new_tokens=8)
+    assert again.reused_tokens > 0 and lent.buffers[0].data_ptr() == before
+    plain = fresh.generate([*talk, {"role": "assistant", "content": first.text}, {"role": "user", "content": "go on"}], max_new_tokens=8)
+    assert again.token_ids == plain.token_ids
+
+
+def test_only_exact_kv_that_is_still_stored_counts_as_there() -> None:
+    engine = HFEngine(tiny_model(), tiny_tokenizer())
+    engine.generate(ASKED, max_new_tokens=8)
+    (lent,) = engine.workspace._free.values()
+    assert lent.holds
+    engine.kv.clear()  # what it equals is gone
+    assert all(held() is None for held, _ in lent.holds)
+    reply = engine.generate(ASKED, max_new_tokens=8)
+    assert reply.reused_tokens == 0
+    engine.generate(ASKED, max_new_tokens=8, reuse=False)
+    (lent,) = engine.workspace._free.values()
+    assert lent.holds == []
 
 
 def test_erasing_lets_go_of_the_workspace() -> None:

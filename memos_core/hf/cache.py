@@ -7,10 +7,10 @@ returns views, and a request never shares memory with what is stored, so nothing
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -60,8 +60,25 @@ class Piece:
     start: int = 0
 
 
+@dataclass(eq=False)
+class Lent:
+    """Buffers [slots, batch, heads, capacity, head_dim], one for each group. holds: what the first row is known to hold, from its first
+    token on: (a tensor of the stored KV, so many tokens of it)."""
+
+    groups: tuple[Group, ...]
+    batch: int
+    capacity: int
+    buffers: list[Tensor]
+    holds: list[tuple[ref[Tensor], int]]
+
+    @property
+    def bytes(self) -> int:
+        return sum(buffer.nbytes for buffer in self.buffers)
+
+
 class Workspace:
-    """Memory for private caches, kept from one request to the next: fresh memory costs more than what is copied into it.
+    """Memory for private caches, kept from one request to the next: fresh memory costs more than what is copied into it, and what the
+    next request starts from is often there already.
 
     Not thread-safe: the engine's lock guards it.
     """
@@ -69,31 +86,31 @@ class Workspace:
     def __init__(self, limit: int) -> None:
         """`limit`: keep no more than so many bytes between requests."""
         self._limit = limit
-        self._free: list[Tensor] = []
+        self._free: dict[int, Lent] = {}  # by batch, the latest last
 
-    def lend(self, group: Group, batch: int, tokens: int) -> tuple[Tensor, Tensor]:
-        """(what to give back, the buffer [slots, batch, heads, tokens, head_dim] in it); its content is arbitrary."""
-        shape = (len(group.slots), batch, group.heads, tokens, group.dim)
-        size = math.prod(shape)
-        fitting = [flat for flat in self._free if flat.dtype == group.dtype and flat.device == group.device and flat.numel() >= size]
-        if fitting:
-            flat = min(fitting, key=Tensor.numel)
-            self._free = [each for each in self._free if each is not flat]
-        else:
-            flat = torch.empty(size + size // 8, dtype=group.dtype, device=group.device)
-        return flat, flat[:size].view(shape)
+    def lend(self, groups: tuple[Group, ...], batch: int, tokens: int) -> Lent:
+        """Room for so many tokens or more; what it contains is arbitrary but for `holds`."""
+        free = self._free.pop(batch, None)
+        if free is not None and free.groups == groups and free.capacity >= tokens:
+            return free
+        capacity = -(-(tokens + tokens // 8) // 64) * 64
+        shapes = [(len(group.slots), batch, group.heads, capacity, group.dim) for group in groups]
+        buffers = [torch.empty(shape, dtype=group.dtype, device=group.device) for shape, group in zip(shapes, groups, strict=True)]
+        return Lent(groups, batch, capacity, buffers, [])
 
-    def give_back(self, flats: Sequence[Tensor]) -> None:
-        """Keep the larger of what is given back and what is kept."""
-        if sum(flat.nbytes for flat in flats) <= self._limit and self.bytes <= sum(flat.nbytes for flat in flats):
-            self._free = list(flats)
+    def give_back(self, lent: Lent) -> None:
+        """Keep it, and of the others as many as the limit allows."""
+        self._free.pop(lent.batch, None)
+        self._free[lent.batch] = lent
+        while self.bytes > self._limit:
+            self._free.pop(next(iter(self._free)))
 
     def clear(self) -> None:
-        self._free = []
+        self._free = {}
 
     @property
     def bytes(self) -> int:
-        return sum(flat.nbytes for flat in self._free)
+        return sum(lent.bytes for lent in self._free.values())
 
 
 class PrivateLayer(DynamicLayer):  # type: ignore[misc]
@@ -175,10 +192,9 @@ class PrivateCache:
     """
 
     def __init__(self, layout: Layout, capacity: int, workspace: Workspace, batch: int = 1) -> None:
-        self._layout, self._workspace = layout, workspace
-        lent = [workspace.lend(group, batch, capacity) for group in layout.groups]
-        self._flats = [flat for flat, _ in lent]
-        self._buffers = [buffer for _, buffer in lent]
+        self._workspace = workspace
+        self._lent = workspace.lend(layout.groups, batch, capacity)
+        self._buffers = self._lent.buffers
         parts: list[list[Tensor]] = [[torch.empty(0), torch.empty(0)] for _ in layout.windows]
         for group, buffer in zip(layout.groups, self._buffers, strict=True):
             for slot, (layer, which) in enumerate(group.slots):
@@ -190,10 +206,14 @@ class PrivateCache:
         self.cache = Cache(layers=list(self._layers))
 
     def fill(self, pieces: Sequence[Piece]) -> None:
-        """Copy stored pieces, one after the other, into the first row; what is in files follows when its layer is used."""
+        """Copy stored pieces, one after the other, into the first row; what is in files follows when its layer is used, and what is
+        there already stays."""
         at = 0
-        for piece in pieces:
-            if piece.payload is not None:
+        there, self._lent.holds = _there(self._lent.holds, pieces), []
+        for place, piece in enumerate(pieces):
+            if place < there:
+                pass
+            elif piece.payload is not None:
                 for buffer, block in zip(self._buffers, piece.payload, strict=True):
                     buffer[:, 0, :, at : at + piece.used].copy_(block[:, :, : piece.used])
             elif piece.source is not None:
@@ -242,11 +262,25 @@ class PrivateCache:
         self.materialise()
         return tuple(buffer[:, row, :, start:end].clone(memory_format=torch.contiguous_format) for buffer in self._buffers)
 
-    def close(self) -> None:
-        """Give the memory back. The cache must not be used afterwards."""
-        self._workspace.give_back(self._flats)
-        self._flats, self._buffers, self._layers = [], [], []
+    def close(self, holds: Sequence[tuple[Payload, int]] = ()) -> None:
+        """Give the memory back. holds: stored KV that equals what the first row holds, from its first token on, and how many tokens of it.
+        The cache must not be used afterwards."""
+        self._lent.holds = [(ref(payload[0]), used) for payload, used in holds]
+        self._workspace.give_back(self._lent)
+        self._buffers, self._layers = [], []
         self.cache = None
+
+
+def _there(holds: Sequence[tuple[ref[Tensor], int]], pieces: Sequence[Piece]) -> int:
+    """How many of the pieces, from the first on, need not be copied."""
+    count = 0
+    for (held, tokens), piece in zip(holds, pieces, strict=False):
+        if piece.payload is None or held() is not piece.payload[0] or piece.used > tokens:
+            break
+        count += 1
+        if piece.used < tokens:
+            break
+    return count
 
 
 def accepts(model: Any, argument: str) -> bool:

@@ -194,6 +194,15 @@ class PrefixTree:
         for node in path:
             node.pins -= 1
 
+    def in_ram(self, prompt: Prompt) -> list[tuple[Payload, int]]:
+        """Exact KV of the tokens in RAM, from the first on, block by block, with how many of each block's tokens."""
+        found = []
+        for node, used in self._walk(prompt, len(prompt.tokens)):
+            if node.payload is None or not node.exact:
+                break
+            found.append((node.payload, used))
+        return found
+
     def _existing(self, prompt: Prompt) -> tuple[list[Node], list[tuple[int, int]]]:
         """(nodes from the root that are there along the prompt, blocks that are not)."""
         path = [self._root(prompt.identity)]

@@ -136,27 +136,32 @@ class Request:
         self._copy = lambda start, end: batch.copy(at + start, at + end, row)
         self._length = lambda: batch.length - at
 
-    def keep(self, tokens: list[int]) -> None:
-        """Store the KV of what was computed of `tokens` (the prompt and what came after it), for others to find."""
+    def keep(self, tokens: list[int]) -> list[tuple[Payload, int]]:
+        """Store the KV of what was computed of `tokens` (the prompt and what came after it), for others to find.
+
+        Returns what of them is stored in RAM now, block by block with the tokens used of each, where it equals what this request holds.
+        """
         engine = self._engine
         with engine.lock:
             if self._match is None or self._copy is None or self._length is None:
-                return
+                return []
             known = tuple(tokens[: self._length()])
             public = self._prompt.public if self._prompt.salt else len(known)
             if engine.identity_under(self.steering) == self._prompt.identity:
                 kept = Prompt(self._prompt.identity, known, public, self._prompt.salt)
                 engine.kv.keep(kept, self._match, self._layout.bytes_per_token, self._copy)
+                return engine.kv.in_ram(kept) if self._match.exact else []
+            return []
 
     def close(self, tokens: list[int]) -> None:
         """Keep what was computed, and let go of what was pinned."""
         engine = self._engine
         with engine.lock:
-            self.keep(tokens)
+            holds = self.keep(tokens)
             if self._match is not None:
                 engine.kv.release(self._match)
             if self._private is not None:
-                self._private.close()
+                self._private.close(holds)
             self._private = self._copy = self._length = None
 
     def _files(self) -> list[SegmentFile]:
