@@ -135,7 +135,10 @@ class SetBudget:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """One user turn, once: its messages, what was used and what was placed. Known turns change nothing."""
+    """One user turn, once: its messages, what was used and what was placed. Known turns change nothing.
+
+    answered: of what stood in the prompt, what the answer came from.
+    """
 
     scope: Scope
     session: str
@@ -145,6 +148,7 @@ class Take:
     adds: tuple[Add, ...]
     used: tuple[tuple[CubeId, str], ...] = ()
     placed: tuple[tuple[CubeId, int], ...] = ()
+    answered: frozenset[CubeId] = frozenset()
 
 
 Change = Add | Revise | Erase | Take | Relate | SetBudget | Describe | Refile | Name | Label

@@ -11,6 +11,7 @@ from typing import Any
 
 from memos_core.access import Action, may, require
 from memos_core.conflict.resolution import OnConflict
+from memos_core.credit import Credit
 from memos_core.cube import Actor, CubeId, MemCube
 from memos_core.embed import CachedEmbedder
 from memos_core.errors import InvalidInput, NotFound
@@ -23,7 +24,7 @@ from memos_core.store.snapshot import Snapshot
 class House:
     """An open directory. engine: an HFEngine, or None. model: prompt to text, or None.
 
-    captioner: an image's bytes and type to a caption, or None.
+    captioner: an image's bytes and type to a caption, or None. credit: by what a memory is held to have been used.
     """
 
     store: SQLiteStore
@@ -33,6 +34,7 @@ class House:
     on_conflict: OnConflict = OnConflict.CONTEST
     model: Callable[[str], str] | None = None
     captioner: Callable[[bytes, str], str] | None = None
+    credit: Credit = Credit.WORDS
 
     @contextmanager
     def view(self) -> Iterator[Snapshot]:

@@ -19,6 +19,7 @@ from memos_core.books import Verification
 from memos_core.bound import ActorLike, ScopeLike
 from memos_core.browsing import Browsing
 from memos_core.conflict.resolution import OnConflict
+from memos_core.credit import Credit
 from memos_core.cube import (
     LOCAL_OWNER,
     CubeId,
@@ -73,16 +74,20 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
         captioner: Callable[[bytes, str], str] | None = None,
         on_conflict: OnConflict | str = OnConflict.CONTEST,
         thresholds: Thresholds | None = None,
+        credit: Credit | str = Credit.WORDS,
     ) -> MemOS:
         """Open a directory, or make it. A context manager; `close()` otherwise.
 
         embedder: n texts to float32 [n, d]; without one, all-MiniLM-L6-v2 on this machine. engine: an HFEngine, for KV reuse.
         model: any callable from a prompt to text, or an HFEngine: it judges what the rules find and reads facts out of messages.
         on_conflict: what is made of contradictions.
-        captioner: an image's bytes and mime type to a caption, for images that come without one.
+        captioner: an image's bytes and mime type to a caption, for images that come without one. credit: how `usage.uses` is counted: by
+        the "words" that an answer has in common with a memory, or by its "attention" to it, for which the engine reads the answer once more.
         Raises StoreError when the directory cannot be used, or was written by a newer version or with another embedder.
         """
-        rule = as_member(OnConflict, on_conflict, "on_conflict")
+        rule, counted_by = as_member(OnConflict, on_conflict, "on_conflict"), as_member(Credit, credit, "credit")
+        if counted_by is Credit.ATTENTION and not hasattr(engine, "influence"):
+            raise InvalidInput("credit='attention' needs a model that can be looked into: MemOS.open(..., engine=HFEngine.load())")
         if not callable(model) and callable(getattr(model, "generate", None)):
             model = generating(model)
         if model is not None and not callable(model):
@@ -104,7 +109,7 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
         except BaseException:
             store.close()
             raise
-        return cls(House(store, cached, index, engine, rule, model, captioner), thresholds or Thresholds())
+        return cls(House(store, cached, index, engine, rule, model, captioner, counted_by), thresholds or Thresholds())
 
     @property
     def path(self) -> Path:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from memos_core.access import may, rules
 from memos_core.changes import Take
-from memos_core.cube import Actor, Scope, ancestors, as_time
-from memos_core.errors import InvalidInput
+from memos_core.credit import Credit, answered_from
+from memos_core.cube import Actor, CubeId, Scope, ancestors, as_time
+from memos_core.errors import EngineError, InvalidInput
 from memos_core.gleaning import gleaned
 from memos_core.heads import attach_template, derived, opens, ready_head
 from memos_core.house import House
@@ -21,6 +23,8 @@ from memos_core.plan import Message, make_plan, render, strip_blocks
 from memos_core.recall import Recall
 from memos_core.turn import Remembered, Turn, Visible
 from memos_core.writing import new_facts
+
+_LOG = logging.getLogger("memos_core")
 
 
 def begun(
@@ -88,6 +92,22 @@ def _take(
     adds = new_facts(house, template, noted, digests, None, clock)
     adds += gleaned(house, adds, clock)
     used = tuple((item.id, item.form) for item in (*turn.plan.inject, *turn.plan.reuse) if item.recalled)
-    take = Take(turn.scope, turn.session, turn.key, clock, seen.system, tuple(adds), used, turn.plan.placed)
+    answered = _answered(house, turn, seen, answer["content"])
+    take = Take(turn.scope, turn.session, turn.key, clock, seen.system, tuple(adds), used, turn.plan.placed, answered)
     (outcome,) = house.store.commit([take])
     return [Remembered.of(each) for each in outcome.each[: len(noted)]]
+
+
+def _answered(house: House, turn: Turn, seen: Visible, reply: str) -> frozenset[CubeId]:
+    """What of the memory in the prompt the reply came from."""
+    present = [*turn.plan.inject, *turn.plan.reuse]
+    if not present or not reply.strip():
+        return frozenset()
+    texts, attention = [item.text for item in present], None
+    if house.credit is Credit.ATTENTION:
+        try:
+            attention = house.engine.influence(turn.prompt, reply, texts, turn.plan, turn.scope)
+        except (EngineError, InvalidInput) as problem:  # the words tell nearly as much, and the turn is worth more than the count
+            _LOG.warning("attention could not be read, uses are counted by words: %s", problem)
+    places = answered_from(seen.user["content"], reply, texts, attention)
+    return frozenset(present[place].id for place in places)

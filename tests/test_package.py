@@ -17,8 +17,8 @@ LAYERS: list[set[str]] = [
     {"errors"},
     {"cube"},
     set(
-        """absent access analyse changes conflict differences duplicate embed gardening habits hierarchy intake labels lifespan outline parse past plan policy
-        recall revise turn when""".split()
+        """absent access analyse changes conflict credit differences duplicate embed gardening habits hierarchy intake labels lifespan outline parse past plan
+        policy recall revise turn when""".split()
     ),
     set(
         """blobs books forgetting

@@ -161,13 +161,20 @@ def test_steering_that_does_not_fit_is_refused(engine: HFEngine) -> None:
             SteeringVector.from_bytes(damaged)
 
 
-def test_influence_shares_add_up(engine: HFEngine) -> None:
+def test_influence_is_of_texts_that_stand_there_and_costs_no_second_reading(engine: HFEngine) -> None:
     texts = ["Ana is allergic to penicillin.", "The clinic opens at nine.", "nowhere to be found"]
+    engine.generate(ASKED, max_new_tokens=1)
+    before = engine.kv.stats()["misses"]
     shares = engine.influence(ASKED, "at nine", texts)
-    assert sum(shares) == pytest.approx(1)
-    assert shares[2] == 0
-    assert min(shares[:2]) > 0
+    assert engine.kv.stats()["misses"] == before  # KV of the conversation was reused
+    assert shares[2] == 0 and min(shares[:2]) > 0 and max(shares) < 1
+    engine.close()
+    assert engine.influence(ASKED, "at nine", texts) == pytest.approx(shares, abs=1e-5)
     assert engine.influence(ASKED, "at nine", ["nowhere"]) == [0]
+    assert engine.influence(ASKED, "  ", texts) == [0, 0, 0]
+    refused = HFEngine(tiny_model("mamba"), tiny_tokenizer())
+    with pytest.raises(EngineError):
+        refused.influence(ASKED, "at nine", texts)
 
 
 # -- the real model ----------------------------------------------------------------------------------------------------------------

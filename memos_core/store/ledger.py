@@ -288,6 +288,9 @@ def _take(db: sqlite3.Connection, change: Take) -> Outcome:
     each = [_add(db, add) for add in change.adds]
     for cube, form in change.used:
         _use(db, cube, form, scope, change)
+    recalled = {cube for cube, _ in change.used}
+    for cube in sorted(change.answered - recalled):  # it stood there already
+        db.execute("UPDATE usage SET uses = uses + 1 WHERE id = ?", (cube,))
     for position, (cube, version) in enumerate(change.placed):
         if db.execute("SELECT 1 FROM cubes WHERE id = ?", (cube,)).fetchone():
             db.execute("INSERT INTO placements VALUES (?,?,?,?,?,?)", (scope, change.session, change.turn, position, cube, version))
@@ -296,25 +299,27 @@ def _take(db: sqlite3.Connection, change: Take) -> Outcome:
 
 def _use(db: sqlite3.Connection, cube: CubeId, form: str, scope: int, change: Take) -> None:
     found = db.execute(
-        "SELECT c.scope, u.recalls, u.sessions, u.last_used_at, u.heat_log2 FROM cubes c LEFT JOIN usage u USING (id) WHERE c.id = ?",
+        "SELECT c.scope, u.recalls, u.uses, u.sessions, u.last_used_at, u.heat_log2 FROM cubes c LEFT JOIN usage u USING (id) WHERE c.id = ?",
         (cube,),
     )
     row = found.fetchone()
     if not row:  # forgotten while the turn was under way
         return
-    home, recalls, sessions, last, heat_log2 = row
+    home, recalls, uses, sessions, last, heat_log2 = row
+    answered = cube in change.answered
     again = db.execute("SELECT 1 FROM usage_events WHERE id = ? AND session = ? LIMIT 1", (cube, change.session)).fetchone()
     stamp = change.at.timestamp()
     db.execute(
-        "INSERT INTO usage_events (id, scope, session, turn, form, at) VALUES (?,?,?,?,?,?)",
-        (cube, scope, change.session, change.turn, form, stamp),
+        "INSERT INTO usage_events (id, scope, session, turn, form, at, used) VALUES (?,?,?,?,?,?,?)",
+        (cube, scope, change.session, change.turn, form, stamp, answered),
     )
     db.execute(
-        "INSERT OR REPLACE INTO usage VALUES (?,?,?,?,?,?)",
+        "INSERT OR REPLACE INTO usage (id, scope, recalls, uses, sessions, last_used_at, heat_log2) VALUES (?,?,?,?,?,?,?)",
         (
             cube,
             home,
             (recalls or 0) + 1,
+            (uses or 0) + answered,
             (sessions or 0) + (0 if again else 1),
             max(last or 0.0, stamp),
             warmed(heat_log2, change.at.astimezone(UTC)),

@@ -116,10 +116,17 @@ DROP TABLE lexical;
 CREATE TABLE budgets (scope INTEGER PRIMARY KEY, facts INTEGER, bytes INTEGER, strength REAL, erase_after REAL);
 """
 
+_USES = """
+-- Whether the answer came from what was recalled.
+ALTER TABLE usage ADD COLUMN uses INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE usage_events ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
+"""
+
 MIGRATIONS: tuple[tuple[int, str, str], ...] = (
     (1, "the first schema", _INITIAL),
     (2, "the hierarchy, and features for ranking", _HIERARCHY),
     (3, "validity, relations, merged messages and budgets", _LIFE),
+    (4, "what answers came from", _USES),
 )
 VERSION = MIGRATIONS[-1][0]
 

@@ -16,7 +16,7 @@ from memos_core.lifespan import heat
 from memos_core.store import chains
 from memos_core.store.shelves import Authorised, Shelves
 
-_HEAD = "SELECT c.row, c.body, u.recalls, u.sessions, u.last_used_at, u.heat_log2 FROM cubes c LEFT JOIN usage u ON u.id = c.id"
+_HEAD = "SELECT c.row, c.body, u.recalls, u.uses, u.sessions, u.last_used_at, u.heat_log2 FROM cubes c LEFT JOIN usage u ON u.id = c.id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +82,16 @@ def below(scope: Scope) -> tuple[str, str]:
     return key, key[:-1] + " "  # the character after the separator
 
 
-def compose(body: bytes, usage: tuple[int | None, int | None, float | None, float | None], now: datetime) -> MemCube:
+def compose(body: bytes, usage: tuple[int | None, int | None, int | None, float | None, float | None], now: datetime) -> MemCube:
     """A head with its usage as of `now`. Raises StoreCorrupt."""
     cube = chains.load(body)
-    recalls, sessions, last, heat_log2 = usage
-    if recalls is None or sessions is None or last is None:
+    recalls, uses, sessions, last, heat_log2 = usage
+    if recalls is None or uses is None or sessions is None or last is None:
         return cube
     try:
-        view = Usage(recalls=recalls, sessions=sessions, last_used_at=datetime.fromtimestamp(last, UTC), heat=heat(heat_log2, now))
+        view = Usage(
+            recalls=recalls, uses=uses, sessions=sessions, last_used_at=datetime.fromtimestamp(last, UTC), heat=heat(heat_log2, now)
+        )
     except (OverflowError, TypeError, ValueError):  # values that nobody wrote
         raise StoreCorrupt(
             f"the usage kept of cube {cube.id} is damaged. Restore the directory from a backup; nothing has been overwritten"
