@@ -15,7 +15,7 @@ import numpy as np
 
 from memos_core.cube import CubeId, MemCube, Precision, State
 
-MoveKind = Literal["prefill", "drop", "expire", "archive", "erase", "refile", "propose", "reduce"]
+MoveKind = Literal["prefill", "drop", "expire", "archive", "erase", "refile", "propose", "reduce", "restore"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,12 @@ class Fading:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One decision: what to do with which cubes, and why in numbers."""
+    """One decision: what to do with which cubes, and why in numbers. to: of what is reduced or restored, its precision from now on."""
 
     kind: MoveKind
     ids: tuple[CubeId, ...]
     reason: str
+    to: Precision | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,8 @@ class Candidate:
 class Held:
     """KV as the policy sees it, kept or wanted. value: heat of the memories in it; problem: why it must not be used, if so.
 
-    frozen: stays whatever the budget.
+    frozen: stays whatever the budget. sizes: bytes in each precision that it may be kept in, the best first; () for as it is alone.
+    precision: in which it is kept.
     """
 
     id: CubeId
@@ -102,6 +104,12 @@ class Held:
     value: float
     problem: str | None = None
     frozen: bool = False
+    sizes: tuple[tuple[Precision, int], ...] = ()
+    precision: Precision = Precision.FLOAT32
+
+    @property
+    def choices(self) -> tuple[tuple[Precision, int], ...]:
+        return self.sizes if self.sizes and not self.frozen else ((self.precision, self.bytes),)
 
 
 def stable(cube: MemCube, thresholds: Thresholds, now: datetime) -> bool:
@@ -118,8 +126,8 @@ def admission_key(candidate: Candidate) -> tuple[float, float, str]:
 
 
 def retention_key(held: Held) -> tuple[bool, float, str]:
-    """First to stay first: what is frozen, then most heat per byte; id decides ties."""
-    return (not held.frozen, -held.value / max(held.bytes, 1), held.id)
+    """First to stay first: what is frozen, then most heat per byte of its best precision; id decides ties."""
+    return (not held.frozen, -held.value / max(held.choices[0][1], 1), held.id)
 
 
 def choose_head(candidates: Sequence[Candidate], thresholds: Thresholds, now: datetime) -> list[Candidate]:
@@ -164,26 +172,30 @@ def _uses(candidates: Sequence[Candidate], ids: frozenset[CubeId]) -> str:
     return ", ".join(f"{id} {usage.recalls} recalls in {usage.sessions} sessions, heat {usage.heat:.2f}" for id, usage in found)
 
 
-def decide_drops(held: Sequence[Held], thresholds: Thresholds) -> list[Move]:
-    """Drop KV that no longer says what its sources say, and what does not fit the byte budget after KV of more heat per byte.
+def decide_room(held: Sequence[Held], thresholds: Thresholds) -> list[Move]:
+    """Drop KV that no longer says what its sources say; of the rest keep, of most heat per byte first, what fits the byte budget.
 
-    What was dropped would be dropped again beside what was kept: one pass decides for good.
+    Each in the best precision that there is room for, where loss has been allowed. One pass decides for good: what was decided would be
+    decided again.
     """
     moves, spent = [], 0
     for item in sorted(held, key=retention_key):
         if item.problem is not None:
             moves.append(Move("drop", (item.id,), item.problem))
-        elif item.frozen or spent + item.bytes <= thresholds.activation_bytes:
-            spent += item.bytes
-        else:
-            moves.append(
-                Move(
-                    "drop",
-                    (item.id,),
-                    f"its {item.bytes:,} bytes of KV (heat {item.value:.2f}) do not fit the budget of {thresholds.activation_bytes:,} bytes, "
-                    f"of which {spent:,} go to KV of more heat per byte",
-                )
-            )
+            continue
+        room = thresholds.activation_bytes - spent
+        fitting = item.choices[0] if item.frozen else next((choice for choice in item.choices if choice[1] <= room), None)
+        before = f"{spent:,} of the budget of {thresholds.activation_bytes:,} bytes go to KV of more heat per byte"
+        if fitting is None:
+            least = item.choices[-1][1]
+            moves.append(Move("drop", (item.id,), f"its {least:,} bytes of KV (heat {item.value:.2f}) do not fit: {before}"))
+            continue
+        precision, size = fitting
+        spent += size
+        if precision is not item.precision:
+            kind: MoveKind = "reduce" if size < dict(item.choices).get(item.precision, item.bytes) else "restore"
+            reason = f"from {item.precision} to {precision}, {size:,} bytes (heat {item.value:.2f}): {before}"
+            moves.append(Move(kind, (item.id,), reason, precision))
     return moves
 
 

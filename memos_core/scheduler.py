@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -25,7 +25,7 @@ from memos_core.policy import Budget, Candidate, Held, Move, Thresholds
 from memos_core.proposing import accept, propose
 from memos_core.store import records
 from memos_core.tending import tend
-from memos_core.transform import activation_cube, captured, kv_bytes, prefill, steering
+from memos_core.transform import activation_cube, captured, kv_sizes, prefill, steering
 
 LONGEST_NAME = 80
 """Characters of a steering vector's name."""
@@ -127,9 +127,15 @@ class Scheduler:
     def _drop(self, now: datetime) -> list[Move]:
         with self._house.store.read() as view:
             kept = derived(view, now)
-        moves = policy.decide_drops([_held(head) for head in kept], self._thresholds)
+        moves = policy.decide_room([self._held(head) for head in kept], self._thresholds)
         for move in moves:
-            self.drop([head for head in kept if head.cube.id in move.ids], now, move.reason)
+            concerned = [head for head in kept if head.cube.id in move.ids]
+            if move.to is None:
+                self.drop(concerned, now, move.reason)
+            for head in concerned if move.to is not None else ():
+                least, system = head.cube.governance.least_precision, head.payload.system
+                scope = head.cube.governance.scope
+                self.prefill(head.sources, scope, system, now, move.reason, [head], move.to, least_precision=least)
         return moves
 
     def drop(self, heads: Sequence[Derived], now: datetime, reason: str) -> None:
@@ -172,23 +178,25 @@ class Scheduler:
             elif move is not None:
                 wanted.append(_Wanted(move, scope, system, tuple(cube for cube in used if cube.id in move.ids), mine))
         for each in self._admitted(wanted, kept, now):
-            self.prefill(each.sources, each.scope, each.system, now, each.move.reason, replaces=each.replaces)
+            least = self._thresholds.least_precision
+            self.prefill(each.sources, each.scope, each.system, now, each.move.reason, each.replaces, each.precision, least_precision=least)
             moves.append(each.move)
         return moves
 
     def _admitted(self, wanted: Sequence[_Wanted], kept: Sequence[Derived], now: datetime) -> list[_Wanted]:
         """The wanted heads that fit beside what stays. What one that does not fit would have replaced is dropped: it is out of date."""
         leaving = {head.cube.id for each in wanted for head in each.replaces}
-        rivals = [_held(head) for head in kept if head.cube.id not in leaving]
+        rivals = [self._held(head) for head in kept if head.cube.id not in leaving]
         new = {
-            f"~{position}": (each, kv_bytes(self._house.engine, each.sources, each.scope, each.system))
+            f"~{position}": (each, kv_sizes(self._house.engine, each.sources, each.scope, each.system, self._thresholds.least_precision))
             for position, each in enumerate(wanted)
         }  # "~" sorts behind the id of any cube: what is there wins a tie
-        rivals += [Held(id, size, _worth(each.sources)) for id, (each, size) in new.items()]
-        refused = {id: move.reason for move in policy.decide_drops(rivals, self._thresholds) for id in move.ids if id in new}
+        rivals += [Held(id, sizes[0][1], _worth(each.sources), sizes=sizes, precision=sizes[0][0]) for id, (each, sizes) in new.items()]
+        decided = {id: move for move in policy.decide_room(rivals, self._thresholds) for id in move.ids if id in new}
+        refused = {id: move.reason for id, move in decided.items() if move.to is None}
         for id, reason in refused.items():
             self.drop(new[id][0].replaces, now, f"the memories that deserve the head have changed, and for the new head {reason}")
-        return [each for id, (each, _) in new.items() if id not in refused]
+        return [replace(each, precision=decided[id].to if id in decided else None) for id, (each, _) in new.items() if id not in refused]
 
     def prefill(
         self,
@@ -250,6 +258,15 @@ class Scheduler:
         if changes:
             self._house.store.commit(changes)
 
+    def _held(self, head: Derived) -> Held:
+        id, payload, governance = head.cube.id, head.payload, head.cube.governance
+        if not head.is_kv:  # asked for one by one, and not made again by itself
+            return Held(id, 0, 0.0, head.problem, frozen=True)
+        sizes: tuple[tuple[Precision, int], ...] = ()
+        if governance.least_precision is not None and self._house.reuses and payload.model == self._house.engine.identity.key:
+            sizes = self._house.engine.sizes(payload.tokens, governance.least_precision)
+        return Held(id, payload.bytes, _worth(head.sources), head.problem, governance.frozen, sizes, payload.precision)
+
     def _is_for(self, head: Derived, system: str | None) -> bool:
         fits = head.payload.model == self._house.engine.identity.key and head.payload.system == effective_system(system)
         return head.problem is None and fits
@@ -264,12 +281,7 @@ class _Wanted:
     system: str | None
     sources: tuple[MemCube, ...]
     replaces: Sequence[Derived]
-
-
-def _held(head: Derived) -> Held:
-    if not head.is_kv:  # asked for one by one, and not made again by itself
-        return Held(head.cube.id, 0, 0.0, head.problem, frozen=True)
-    return Held(head.cube.id, head.payload.bytes, _worth(head.sources), head.problem, head.cube.governance.frozen)
+    precision: Precision | None = None
 
 
 def _worth(sources: Sequence[MemCube]) -> float:

@@ -30,10 +30,13 @@ from memos_core.parse.triples import template
 from memos_core.plan import Message, Plan, head_text, render
 
 
-def kv_bytes(engine: Any, sources: Sequence[MemCube], scope: Scope, system: str | None) -> int:
-    """How many bytes `prefill` will make, without computing it. Raises EngineError when the model cannot keep KV."""
+def kv_sizes(
+    engine: Any, sources: Sequence[MemCube], scope: Scope, system: str | None, least: Precision | None
+) -> tuple[tuple[Precision, int], ...]:
+    """(precision, bytes) that `prefill` can make, the best first, without computing it. Raises EngineError when the model cannot keep KV."""
     messages, plan = _head_prompt(sources, system)
-    return int(engine.prefill_bytes(messages, scope, plan=plan))
+    found: tuple[tuple[Precision, int], ...] = engine.sizes(engine.prefill_tokens(messages, scope, plan=plan), least)
+    return found
 
 
 def prefill(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import bag_of_words
+from conftest import NOW, bag_of_words
 from tiny_models import tiny_model, tiny_tokenizer
 
 from memos_core import InvalidInput, MemOS, Thresholds
@@ -95,3 +96,61 @@ def test_what_is_frozen_goes_with_its_source(memos: MemOS) -> None:
 def test_only_activation_is_frozen(memos: MemOS) -> None:
     with pytest.raises(InvalidInput, match="not active activation memory"):
         memos.freeze(remembered(memos)[0])
+
+
+def hot(memos: MemOS, scope: tuple[str, str], times: int) -> None:
+    memos.remember(FACTS[0], scope=scope, occurred_at=NOW - timedelta(days=30), now=NOW - timedelta(days=30))
+    for number in range(times):
+        turn = memos.begin([{"role": "user", "content": "allergic to penicillin"}], scope=scope, session=str(number), k=1, now=NOW)
+        turn.commit("Yes.", now=NOW)
+
+
+def kept(memos: MemOS) -> dict[str, tuple[str, int]]:
+    """By user, the precision and the bytes of the KV that is kept."""
+    with memos._house.view() as view:
+        return {cube.governance.scope[-1]: (str(cube.payload.precision), cube.payload.bytes) for cube in view.derived(NOW)}
+
+
+def test_where_room_is_short_kv_is_reduced_only_where_loss_is_allowed(tmp_path: Path) -> None:
+    with open_with(tmp_path / "wide.memos") as memos:
+        hot(memos, ("clinic", "ana"), 4)
+        memos.tick(NOW)
+        whole = kept(memos)["ana"][1]
+    budget = int(1.6 * whole)
+    for least, expected in (
+        (None, {"ana": "float32"}),
+        ("int8", {"ana": "float32", "ben": "float16"}),
+        ("float16", {"ana": "float32", "ben": "float16"}),
+    ):
+        thresholds = Thresholds(activation_bytes=budget, least_precision=least)
+        with open_with(tmp_path / f"{least}.memos", thresholds=thresholds) as memos:
+            hot(memos, ("clinic", "ana"), 4)
+            memos.tick(NOW)
+            hot(memos, ("clinic", "ben"), 2)
+            memos.tick(NOW)
+            assert {user: precision for user, (precision, _) in kept(memos).items()} == expected
+            assert sum(size for _, size in kept(memos).values()) <= budget
+            assert memos.tick(NOW) == [] and memos.verify().ok
+    with open_with(tmp_path / "int8.memos", thresholds=Thresholds(activation_bytes=budget, least_precision="int8")) as memos:
+        for number in range(9):  # now ben's is hotter: the precisions change places
+            turn = memos.begin(
+                [{"role": "user", "content": "allergic to penicillin"}], scope=("clinic", "ben"), session=f"n{number}", k=1, now=NOW
+            )
+            turn.commit("Yes.", now=NOW)
+        moves = memos.tick(NOW)
+        assert {move.kind for move in moves} == {"reduce", "restore"} and all("heat" in move.reason for move in moves)
+        assert {user: precision for user, (precision, _) in kept(memos).items()} == {"ana": "float16", "ben": "float32"}
+        assert memos.tick(NOW) == []
+    with open_with(tmp_path / "int8.memos", thresholds=Thresholds(activation_bytes=4 * whole)) as memos:
+        memos.tick(NOW)  # there is room again
+        assert {user: precision for user, (precision, _) in kept(memos).items()} == {"ana": "float32", "ben": "float32"}
+
+
+def test_what_is_frozen_is_never_reduced(tmp_path: Path) -> None:
+    with open_with(tmp_path / "test.memos", thresholds=Thresholds(activation_bytes=1)) as memos:
+        ids = remembered(memos)
+        with pytest.raises(InvalidInput, match="never reduced"):
+            memos.promote(ids[0], to="activation", frozen=True, least_precision="int8")
+        (loose,) = memos.promote(ids[0], to="activation", least_precision="int8")
+        (frozen,) = memos.freeze(loose.id)
+        assert memos.tick(NOW) == [] and memos.get(frozen.id).payload.precision == "float32"

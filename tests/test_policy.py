@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from conftest import NOW
 from hypothesis import given
 from hypothesis import strategies as st
 
 from memos_core import Governance, Identifiers, MemCube, Plaintext, State, Thresholds, Usage
-from memos_core.policy import Candidate, Held, choose_head, decide_drops, decide_expiry, decide_head, stable
+from memos_core.cube import Precision
+from memos_core.policy import Candidate, Held, Move, choose_head, decide_expiry, decide_head, decide_room, stable
 
 THRESHOLDS = Thresholds()
 
@@ -103,14 +106,14 @@ def test_only_settled_text_is_stable() -> None:
 def test_drops_free_what_does_not_fit_and_no_more(items: list[tuple[int, float, bool]], budget: int) -> None:
     files = [held(number, size, value, valid) for number, (size, value, valid) in enumerate(items)]
     thresholds = Thresholds(activation_bytes=budget)
-    moves = decide_drops(files, thresholds)
+    moves = decide_room(files, thresholds)
     gone = [id for move in moves for id in move.ids]
     assert {file.id for file in files if file.problem} <= set(gone)
     kept = [file for file in files if file.id not in gone]
     assert sum(file.bytes for file in kept) <= budget
     for file in files:
         if file.id in gone and not file.problem:  # each that had to go would have to go again, and room is not wasted
-            assert [move.ids for move in decide_drops([*kept, file], thresholds)] == [(file.id,)]
+            assert [move.ids for move in decide_room([*kept, file], thresholds)] == [(file.id,)]
     for move in moves:
         assert move.kind == "drop" and move.reason
 
@@ -119,10 +122,70 @@ def test_drops_free_what_does_not_fit_and_no_more(items: list[tuple[int, float, 
 def test_more_use_never_evicts(items: list[tuple[int, float]], budget: int, more: float) -> None:
     def gone(first: float) -> set[str]:
         files = [held(n, size, value + (first if n == 0 else 0)) for n, (size, value) in enumerate(items)]
-        return {id for move in decide_drops(files, Thresholds(activation_bytes=budget)) for id in move.ids}
+        return {id for move in decide_room(files, Thresholds(activation_bytes=budget)) for id in move.ids}
 
     if "cube0000" not in gone(0):
         assert "cube0000" not in gone(more)
+
+
+LADDER = (Precision.FLOAT32, Precision.FLOAT16, Precision.INT8, Precision.INT4)
+REDUCIBLE = st.lists(
+    st.tuples(st.integers(8, 60), st.floats(0.1, 9), st.booleans(), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=8
+)
+
+
+def reducible(items: list[tuple[int, float, bool, int, int]]) -> list[Held]:
+    """KV of so many bytes, heat, frozen or not, down to which step of the ladder it may go, on which it is."""
+    found = []
+    for number, (size, value, frozen, least, at) in enumerate(items):
+        sizes = tuple((precision, -(-size // 2**step)) for step, precision in enumerate(LADDER[: least + 1]))
+        precision, now = sizes[0] if frozen else sizes[min(at, least)]
+        found.append(Held(f"cube{number:04}", now, value, None, frozen, sizes, precision))
+    return found
+
+
+def applied(held: list[Held], moves: list[Move]) -> list[Held]:
+    """What is there after the moves."""
+    by_id = {id: move for move in moves for id in move.ids}
+    after = []
+    for item in held:
+        move = by_id.get(item.id)
+        if move is None:
+            after.append(item)
+        elif move.to is not None:
+            after.append(replace(item, precision=move.to, bytes=dict(item.sizes)[move.to]))
+    return after
+
+
+@given(REDUCIBLE, st.integers(0, 250))
+def test_room_is_made_only_where_loss_is_allowed_and_never_of_what_is_frozen(items: list[Any], budget: int) -> None:
+    held = reducible(items)
+    moves = decide_room(held, Thresholds(activation_bytes=budget))
+    after = applied(held, moves)
+    for item in held:
+        if item.frozen:
+            assert item in after  # neither evicted nor reduced
+    loose, frozen = [sum(item.bytes for item in after if item.frozen is which) for which in (False, True)]
+    assert loose == 0 or loose + frozen <= budget
+    for move in moves:
+        (item,) = [item for item in held if item.id in move.ids]
+        if move.to is not None:
+            assert move.to in dict(item.sizes)
+            assert (move.kind == "reduce") == (dict(item.sizes)[move.to] < item.bytes)
+        else:  # it goes only when its least does not fit beside what is hotter
+            assert move.kind == "drop"
+    assert decide_room(after, Thresholds(activation_bytes=budget)) == []  # what was decided stays decided
+
+
+@given(REDUCIBLE, st.integers(0, 250), st.floats(0.1, 5))
+def test_more_use_never_reduces(items: list[Any], budget: int, more: float) -> None:
+    def bytes_of_first(first: float) -> int:
+        held = reducible(items)
+        held[0] = replace(held[0], value=held[0].value + first)
+        after = applied(held, decide_room(held, Thresholds(activation_bytes=budget)))
+        return next((item.bytes for item in after if item.id == "cube0000"), 0)
+
+    assert bytes_of_first(more) >= bytes_of_first(0)
 
 
 def test_expiry_is_to_the_second() -> None:

@@ -150,7 +150,7 @@ def test_kv_stays_within_its_bytes(tmp_path: Path) -> None:
         (size,) = each
     with open_with(path, thresholds=Thresholds(activation_bytes=2 * size)) as memos:
         (move,) = memos.tick(NOW)
-        assert move.kind == "drop" and "(heat 2.00) do not fit the budget" in move.reason
+        assert move.kind == "drop" and "(heat 2.00) do not fit: " in move.reason
         assert {cube.governance.scope[1] for cube in heads(memos)} == {"ben", "cem"}
         assert len(list((path / "blobs").iterdir())) == 2
         assert memos.tick(NOW) == [], "what does not fit is not made again"

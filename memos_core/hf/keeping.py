@@ -14,7 +14,7 @@ from memos_core.hf.decode import PrivateLive, running
 from memos_core.hf.divergence import EQUAL, PROBE, Difference, difference
 from memos_core.hf.identity import Refusal
 from memos_core.hf.machine import Machine
-from memos_core.hf.precision import as_precision, lossless, native
+from memos_core.hf.precision import as_precision, lossless, native, packed_bytes
 from memos_core.hf.prefix import Prompt, Saved, Scope, Segment, scope_salt
 from memos_core.hf.prompt import Message
 from memos_core.hf.request import Request
@@ -39,14 +39,27 @@ class Keeping(Machine):
             self.kv.remember(made)
         return made
 
-    def prefill_bytes(self, messages: Sequence[Message], scope: Scope = None, *, plan: Any = None) -> int:
-        """How many bytes of KV `prefill` would make, without computing it. Raises EngineError when this model's KV cannot be reused."""
-        prompt = self._prompt(self._renderer.stable_prefix(messages), plan, scope)
+    def prefill_tokens(self, messages: Sequence[Message], scope: Scope = None, *, plan: Any = None) -> int:
+        """How many tokens `prefill` would keep the KV of, without computing it."""
+        return len(self._prompt(self._renderer.stable_prefix(messages), plan, scope).tokens)
+
+    def sizes(self, tokens: int, least: Precision | str | None = None) -> tuple[tuple[Precision, int], ...]:
+        """(precision, bytes of KV of so many tokens in a file), from the model's own precision down to `least`; None: its own alone.
+
+        Raises EngineError when this model's KV cannot be kept.
+        """
         with self.lock:
-            layout = self.reusable(prompt.identity, len(prompt.tokens))
+            layout = self.reusable(self.identity, tokens)
         if isinstance(layout, Refusal):
             raise EngineError(f"this model's KV cannot be kept: {layout.reason}")
-        return layout.bytes_per_token * len(prompt.tokens)
+        own = native(layout.groups[0].dtype)
+        chosen = [own]
+        if least is not None:
+            ladder = list(Precision)
+            chosen += ladder[ladder.index(own) + 1 : ladder.index(as_precision(least)) + 1]
+        slots = [(which, group.heads, group.dim) for group in layout.groups for _, which in group.slots]
+        found = [(each, sum(packed_bytes(each, which, heads, tokens, dim) for which, heads, dim in slots)) for each in chosen]
+        return tuple((each, size) for place, (each, size) in enumerate(found) if all(size < before for _, before in found[:place]))
 
     def save(self, segment: Segment, precision: Precision | str | None = None) -> bytes:
         """The bytes that `pack` makes."""

@@ -6,6 +6,7 @@ keys have outlying channels and values do not. Source: KIVI (Liu et al. 2024).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -62,6 +63,12 @@ def shapes(precision: Precision, which: int, heads: int, tokens: int, dim: int) 
     count = -(-(tokens if which == 0 else dim) // GROUP)
     step = (heads, count, 1, dim) if which == 0 else (heads, tokens, count, 1)
     return {"": (heads, tokens, -(-dim // 2) if precision is Precision.INT4 else dim), ".step": step, ".low": step}
+
+
+def packed_bytes(precision: Precision, which: int, heads: int, tokens: int, dim: int) -> int:
+    """How many bytes `pack` makes of a tensor [heads, tokens, head_dim]."""
+    sizes = {"": FLOATS[precision].itemsize if precision in FLOATS else 1, ".step": 2, ".low": 2}
+    return sum(math.prod(shape) * sizes[suffix] for suffix, shape in shapes(precision, which, heads, tokens, dim).items())
 
 
 def unpack_into(parts: Mapping[str, Tensor], which: int, precision: Precision, start: int, end: int, out: Tensor) -> None:
