@@ -11,16 +11,18 @@ if TYPE_CHECKING:
     from memos_core.hf.engine import HFEngine
     from memos_core.hf.identity import Identity
     from memos_core.hf.minilm import MiniLM
+    from memos_core.hf.pooled import PooledStates
     from memos_core.hf.prefix import Segment
     from memos_core.hf.reply import Reply, Stream
     from memos_core.hf.steering import SteeringVector
 
-__all__ = ["HFEngine", "Identity", "MiniLM", "Reply", "Segment", "SteeringVector", "Stream"]
+__all__ = ["HFEngine", "Identity", "MiniLM", "PooledStates", "Reply", "Segment", "SteeringVector", "Stream"]
 
 _ROOMS = {
     "HFEngine": "engine",
     "Identity": "identity",
     "MiniLM": "minilm",
+    "PooledStates": "pooled",
     "Reply": "reply",
     "Segment": "prefix",
     "SteeringVector": "steering",
