@@ -52,6 +52,10 @@ class Renderer:
         """Token ids of a text as it is, with what the tokenizer puts before every text."""
         return self._encode(text, special=True)
 
+    def inner(self, text: str) -> list[int]:
+        """Token ids of a text that stands amid others."""
+        return self._encode(text, special=False)
+
     def spans(self, messages: Sequence[Message], texts: Sequence[str], *, inside: bool = False) -> list[tuple[int, int]]:
         """Where each text first stands in the rendered conversation: token places [start, end), (0, 0) when it does not.
 

@@ -1,12 +1,13 @@
 """Chunks reused at another position: a named, lossy mode, never the default.
 
-A chunk of text is read behind what stands before all chunks, and kept as an ordinary exact prefix. To use several at once, their keys
-are rotated to where they stand now, and a share of their tokens is computed again in the new surroundings: those that the rest of the
-prompt looks at most, rather near the beginning of their chunk. What a chunk would have known of the chunks before it is otherwise lost:
-that is the error of this mode.
+A chunk of text is read behind what stands before all chunks, and kept as an ordinary exact prefix; for any but the first place, behind
+a few lines of talk as well, so that it does not take itself for the beginning. To use several at once, their keys are rotated to where
+they stand now, and a share of their tokens is computed again in the new surroundings: those that the rest of the prompt looks at most,
+rather near the beginning of their chunk. What a chunk would have known of the chunks before it is otherwise lost: that is the error of
+this mode.
 
 Source: re-rotated keys and a share computed again as in CacheBlend (Yao et al. 2024), the first tokens of a chunk as in EPIC (Hu et al.
-2024). Ours: choosing them by the attention of what follows.
+2024). Ours: choosing them by the attention of what follows, and the lines before a chunk.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from memos_core.errors import EngineError, InvalidInput
-from memos_core.hf.cache import Layout, Payload, Piece, PrivateCache
+from memos_core.hf.cache import Layout, Payload, Piece, PrivateCache, accepts
 from memos_core.hf.decode import PrivateLive, end_tokens, running
 from memos_core.hf.identity import Refusal
 from memos_core.hf.prefix import Prompt, Scope
@@ -31,6 +32,8 @@ from memos_core.hf.steering import decoder_layers, steered
 
 TOLERANCE = 1e-3  # of a key, between rotated and computed at its place
 NEAR = 64  # tokens into a chunk, its surroundings matter half as much as at its beginning
+LEAD = "Sam: Hi! How are you?\nKim: Good, thanks. And you?\n"  # stands before a chunk that will not be the first
+ASKING = 8  # of the last tokens, whose attention tells what matters
 FAR = 37  # how far the probe of the rotation moves a token
 
 
@@ -100,7 +103,12 @@ class Repositioning(Signals):
             problem = layout.reason if isinstance(layout, Refusal) else self._immovable(layout, whole.identity.key)
         if problem is not None or isinstance(layout, Refusal):
             raise EngineError(f"this model's KV cannot be moved to another position: {problem}. Use generate(), which is exact")
-        made = [self._made(whole, tokens[:before] + tokens[start:end], before) for start, end in spans]
+        lead = self._renderer.inner(LEAD)
+        leads = [[] if number == 0 else lead for number in range(len(spans))]
+        made = [
+            (*self._made(whole, tokens[:before] + between + tokens[start:end], before, before + len(between)), before + len(between))
+            for (start, end), between in zip(spans, leads, strict=True)
+        ]
         covered = torch.zeros(len(tokens), dtype=torch.bool)
         covered[:before] = True
         for start, end in spans:
@@ -111,8 +119,8 @@ class Repositioning(Signals):
             private = PrivateCache(layout, len(tokens) + extra, self.workspace)
             try:
                 private.fill([Piece(before, made[0][0])])
-                for (start, _), (_, chunk) in zip(spans, made, strict=True):
-                    private.put(_rotated(self.model, layout, chunk, start - before), start)
+                for (start, _), (_, chunk, at) in zip(spans, made, strict=True):
+                    private.put(_rotated(self.model, layout, chunk, start - at), start)
                 if again := round(recompute * moved):
                     weights = self._importance(private, tokens, spans)
                     covered[weights.topk(again).indices] = False
@@ -129,9 +137,9 @@ class Repositioning(Signals):
         if last < len(tokens) and readable(self.model):
             found: dict[int, Tensor] = {}
             layers = range(len(decoder_layers(self.model)))
-            with capturing(self.model, layers, len(tokens) - last, found):
-                private.rewind(last)
-                PrivateLive(self.model, private).feed(tokens[last:])
+            asking = torch.arange(max(last, len(tokens) - ASKING), len(tokens))
+            with capturing(self.model, layers, len(asking), found):
+                self._patched(private, tokens, asking, unread=slice(last, int(asking[0])))
             attention = torch.stack([weights.mean(dim=(0, 1)) for weights in found.values()]).mean(dim=0)
         worth = torch.zeros(len(tokens))
         for start, end in spans[1:]:
@@ -147,20 +155,21 @@ class Repositioning(Signals):
                 raise InvalidInput(f"chunk {number} does not stand in the conversation behind the chunks before it")
         return spans
 
-    def _made(self, whole: Prompt, tokens: list[int], before: int) -> tuple[Payload, Payload]:
-        """KV of (what stands before all chunks, one chunk), read or computed as an exact prefix."""
+    def _made(self, whole: Prompt, tokens: list[int], before: int, at: int) -> tuple[Payload, Payload]:
+        """KV of (what stands before all chunks, one chunk from place `at` on), read or computed as an exact prefix."""
         prompt = Prompt(whole.identity, tuple(tokens), min(whole.public, before) if whole.salt else len(tokens), whole.salt)
         request = Request(self, prompt, 0, True, whole=True, exact=True)
         try:
             request.start()
-            return request.copy(0, before), request.copy(before, len(tokens))
+            return request.copy(0, before), request.copy(at, len(tokens))
         finally:
             request.close(tokens)
 
-    def _patched(self, private: PrivateCache, tokens: list[int], places: Tensor) -> Tensor:
-        """Compute the tokens at `places` amid all others; logits [1, vocabulary] behind the last."""
+    def _patched(self, private: PrivateCache, tokens: list[int], places: Tensor, unread: slice = slice(0)) -> Tensor:
+        """Compute the tokens at `places` amid all others but `unread` ones; logits [1, vocabulary] behind the last."""
         device = self.model.get_input_embeddings().weight.device
         mask = torch.arange(len(tokens)) <= places.unsqueeze(1)
+        mask[:, unread] = False
         private.write_at(places.to(device), len(tokens))
         output = self.model(
             input_ids=torch.tensor([tokens])[:, places].to(device),
@@ -168,6 +177,7 @@ class Repositioning(Signals):
             attention_mask=mask[None, None].to(device),
             past_key_values=private.cache,
             use_cache=True,
+            **({"logits_to_keep": 1} if accepts(self.model, "logits_to_keep") else {}),
         )
         private.write_at(None, len(tokens))
         return output.logits[0, -1:].float()  # type: ignore[no-any-return]

@@ -24,6 +24,7 @@ MORE = {
     "bench_ablation.py": (("locomo_dev.json", "realtalk_dev"), "What each part of the ranking adds, and paths shuffled", ()),
     "bench_chunks.py": (("locomo_dev.json",), "Chunks reused at another position", ()),
     "bench_influence.py": (("locomo_dev.json",), "Which memory an answer came from, by attention", ()),
+    "bench_embedder.py": (("locomo_dev.json",), "The model's own hidden states as an embedder", ()),
     "bench_tree.py": (("locomo_dev.json", "realtalk_dev"), "The tree of four conversations", ()),
     "bench_budget.py": (("locomo_dev.json",), "Recall after half of a memory was archived", ()),
     "bench_duplicates.py": (("locomo_dev.json",), "Near duplicates injected into LoCoMo", ("--memos", "--data")),
@@ -42,6 +43,8 @@ def main() -> int:
         return 2
     evaluate = str(HERE / "memory_eval.py")
     well = run("Reuse of KV: time to first token, decoding, files, int8", str(HERE / "bench_reuse.py"))
+    well &= run("A conversation of sixty turns, against stock transformers", str(HERE / "bench_conversation.py"))
+    well &= run("A steering vector for declining: effect and side effects", str(HERE / "bench_steering.py"))
     well &= run("Adding and recalling, 10,000 memories of 100 users", evaluate, "speed", "--n", "10000")
     well &= run("One user's memory as it grows", str(HERE / "bench_scale.py"))
     for vectors in ("100000", "1000000"):
