@@ -6,6 +6,8 @@ import copy
 import subprocess
 import sys
 import threading
+from dataclasses import fields
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +17,7 @@ from tiny_models import CHATML, CONTEXT, PLAIN, TEXT, chat, stock_answer, tiny_m
 
 from memos_core.errors import EngineError, IdentityMismatch, InvalidInput
 from memos_core.hf import HFEngine
+from memos_core.hf.identity import Identity
 
 ASKED = chat("And when does it open?", system=TEXT)
 
@@ -324,6 +327,16 @@ def change_template(engine: HFEngine) -> None:
     engine.tokenizer.chat_template = CHATML + " "
 
 
+def attach_an_adapter(engine: HFEngine) -> None:
+    peft = pytest.importorskip("peft")
+    peft.inject_adapter_in_model(peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False), engine.model)
+
+
+def steer_for_good(engine: HFEngine) -> None:
+    engine.held = engine.steer(engine.steering_vector(["Yes."], ["No."]), 2.0)  # type: ignore[attr-defined]
+    engine.held.__enter__()  # type: ignore[attr-defined]
+
+
 CHANGES = {
     scale_a_weight: "weights",
     train_a_weight: "weights",
@@ -333,15 +346,27 @@ CHANGES = {
     change_rope: "rope",
     add_a_token: "tokenizer",
     change_template: "template",
+    attach_an_adapter: "adapters",
+    steer_for_good: "steering",
 }
 
 
+def test_every_field_of_the_identity_is_changed_below() -> None:
+    assert set(CHANGES.values()) == {field.name for field in fields(Identity)}
+
+
+@pytest.mark.parametrize("where", ["ram", "file"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_any_change_of_identity_is_a_miss_with_a_reason(change: Any) -> None:
+def test_any_change_of_identity_is_a_miss_with_a_reason(change: Any, where: str, tmp_path: Path) -> None:
     engine = HFEngine(tiny_model(), tiny_tokenizer())
     segment = engine.prefill(ASKED)
     before = engine.identity
     assert engine.identity == before
+    if where == "file":
+        file = tmp_path / "kv.safetensors"
+        file.write_bytes(engine.save(segment))
+        engine.close()
+        engine.attach(file, scope=None, prefix_key=segment.prefix_key)
     change(engine)
     reply = engine.generate(ASKED, max_new_tokens=3)
     assert reply.reused_tokens == 0

@@ -43,11 +43,24 @@ SERVED: dict[str, dict[str, Any]] = {
     "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32},
     "bloom": {"n_layer": 2, "n_head": 4},
     "stablelm": {},
+    "llama:multi-query": {"num_key_value_heads": 1},
+    "gpt_bigcode": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT, "multi_query": True},
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "decoder_sparse_step": 1},
+    "gpt_oss": {"num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 24},  # attention sinks
+    "phi": {},
+    "gptj": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT, "rotary_dim": 4},
+    "cohere2": {"sliding_window": 24},
+    "llama4_text": {},  # chunked attention
+    "smollm3": {},  # some layers without positions
+    "glm": {"pad_token_id": 0},
+    "granite": {},
 }
 # recurrent state: answered without reuse
 STOCK: dict[str, dict[str, Any]] = {
     "mamba": {"state_size": 4, "expand": 2},
     "lfm2": {"layer_types": ["conv", "full_attention"], "block_multiple_of": 8},
+    "minimax": {"layer_types": ["linear_attention", "full_attention"]},  # the state of its first layer does not know its length
+    "qwen3_next": {"layer_types": ["linear_attention", "full_attention"]},
 }
 
 

@@ -74,6 +74,8 @@ class StockLive:
         inputs: dict[str, Any] = {"input_ids": torch.tensor([new], device=self._device)}
         if accepts(self._model, "past_key_values"):  # purely recurrent models take none of this length once they have state
             inputs["attention_mask"] = torch.ones((1, len(self._tokens)), dtype=torch.long, device=self._device)
+        if self._state and accepts(self._model, "position_ids"):  # a state whose first layer is recurrent may not know its length
+            inputs["position_ids"] = torch.arange(len(self._tokens) - len(new), len(self._tokens), device=self._device)[None]
         output = self._model(**inputs, **self._state, use_cache=not self._whole_text)
         self._state = {}
         if not self._whole_text:
