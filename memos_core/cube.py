@@ -73,6 +73,14 @@ class ActivationForm(StrEnum):
     STEERING = "steering"
 
 
+class ParameterForm(StrEnum):
+    """How a module holds memory: low-rank factors, the same from the last turn's invocation on alone, or a trained prefix."""
+
+    LORA = "lora"
+    ALORA = "alora"
+    PREFIX = "prefix"
+
+
 class Precision(StrEnum):
     """How the numbers of kept KV are stored."""
 
@@ -151,7 +159,66 @@ class Activation(Frozen):
         return self.divergence == 0
 
 
-Payload = Annotated[Plaintext | Activation, Field(discriminator="kind")]
+class Answer(Frozen):
+    """How a module answered one held-out probe. fact: the cube that it is about. ranked: the right answer came first; said: it stood in
+    the greedy answer. expected: what was right."""
+
+    question: str
+    expected: str
+    fact: str
+    ranked: bool
+    said: bool
+
+    @property
+    def passed(self) -> bool:
+        return self.ranked and self.said
+
+
+class Report(Frozen):
+    """What a module was measured to do before it was let in. Shares are from 0 to 1; perplexities are with the module / without it.
+
+    ranked, said: of held-out probes the right answer came first, or stood in the greedy answer. known: of what the base knew, still known.
+    leaked: of questions about unknown names, answered with something taught; neighbours: the same with names half taught. text: perplexity
+    of plain text; turns: of assistants' turns. unharmed: of open and in-context questions, how many are answered as well as before.
+    failed: the measures that did not reach their threshold. seconds: CPU time of making it. answers: probe by probe.
+    """
+
+    ranked: float
+    said: float
+    known: float
+    leaked: float
+    neighbours: float
+    text: float
+    turns: float
+    unharmed: float
+    seconds: float
+    failed: tuple[str, ...] = ()
+    answers: tuple[Answer, ...] = ()
+
+
+class Parameter(Frozen):
+    """A module, kept in a blob: weights that hold memory.
+
+    blob: sha256 of the safetensors file, bytes: of its tensors. base_model: identity key of the model that it is for. rank: of low-rank
+    factors, targets: the layers that they add to. tokens: of a trained prefix. report: None for a module made elsewhere, which has a name,
+    a description that requests are routed by, and a note on its licence.
+    """
+
+    kind: Literal["parameter"] = "parameter"
+    form: ParameterForm
+    blob: str
+    bytes: int
+    base_model: str
+    rank: int = 0
+    targets: tuple[str, ...] = ()
+    tokens: int = 0
+    report: Report | None = None
+    name: str = ""
+    description: str = ""
+    licence: str = ""
+
+
+Payload = Annotated[Plaintext | Activation | Parameter, Field(discriminator="kind")]
 
 
 class Identifiers(Frozen):

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from memos_core.hf.cache import PrivateCache, accepts
 from memos_core.hf.decode import running
+from memos_core.hf.lowrank import Acting, LowRank, adapted
+from memos_core.hf.module import Module
 from memos_core.hf.prefix import Prompt
 from memos_core.hf.reply import Reply, TextSoFar
 from memos_core.hf.request import Request
@@ -40,6 +42,7 @@ class Row:
         self.request, self.choose, self.text, self.room = request, question.choose, question.text, question.room
         self.tokens = list(question.prompt.tokens)
         self.prompt = len(self.tokens)
+        self.width = request.offset + self.prompt
         self.finish = ""
         self.first = self.seconds = 0.0
 
@@ -77,11 +80,11 @@ def answer(engine: Machine, questions: Sequence[Question], reuse: bool, ends: fr
             rows.append(Row(Request(engine, question.prompt, 0, reuse), question))
             firsts.append(rows[-1].request.start()[-1])
             rows[-1].request.keep(rows[-1].tokens)
-        longest = max(row.prompt for row in rows)
+        longest = max(row.width for row in rows)
         with engine.lock:
             batch = PrivateCache(rows[0].request.layout(), longest + max(row.room for row in rows), engine.workspace, len(rows))
         for place, row in enumerate(rows):
-            row.request.hand_over(batch, place, longest - row.prompt)
+            row.request.hand_over(batch, place, longest - row.width)
         batch.rewind(longest)
         for row, logits in zip(rows, firsts, strict=True):
             row.take(logits, ends, began)
@@ -103,12 +106,23 @@ def _step(engine: Machine, batch: PrivateCache, rows: Sequence[Row]) -> Tensor:
     total = batch.length + 1
     device = engine.model.get_input_embeddings().weight.device
     mask = torch.ones((len(rows), total), dtype=torch.long, device=device)
-    longest = max(row.prompt for row in rows)
+    longest = max(row.width for row in rows)
     for place, row in enumerate(rows):
-        mask[place, : longest - row.prompt] = 0
+        mask[place, : longest - row.width] = 0
     inputs = {"input_ids": torch.tensor([[row.tokens[-1]] for row in rows], device=device), "attention_mask": mask}
     if accepts(engine.model, "position_ids"):
         inputs["position_ids"] = mask.sum(dim=1, keepdim=True) - 1
-    with engine.lock, running(engine.model), steered(engine.model, rows[0].request.steering):
+    acting = _acting([row.request.modules for row in rows])
+    with engine.lock, running(engine.model), steered(engine.model, rows[0].request.steering), adapted(engine.model, acting):
         output = engine.model(**inputs, past_key_values=batch.cache, use_cache=True)
     return output.logits[:, -1].float()  # type: ignore[no-any-return]
+
+
+def _acting(modules: Sequence[Sequence[Module]]) -> list[Acting]:
+    """Low-rank modules on the rows that they act on."""
+    rows: dict[str, tuple[LowRank, list[int]]] = {}
+    for place, several in enumerate(modules):
+        for module in several:
+            if isinstance(module.weights, LowRank):
+                rows.setdefault(module.key, (module.weights, []))[1].append(place)
+    return [Acting(weights, 0, None if len(places) == len(modules) else tuple(places)) for weights, places in rows.values()]

@@ -26,6 +26,10 @@ from memos_core.hf.linear import dividing
 class Live(Protocol):
     """A model that has read some tokens."""
 
+    @property
+    def length(self) -> int:
+        """Tokens, from the first on, that the next call does not read again."""
+
     def feed(self, tokens: list[int], last: int = 1) -> Tensor:
         """Read on; logits [last, vocabulary] in float32 behind each of the last `last` tokens."""
 
@@ -40,6 +44,10 @@ class PrivateLive:
         self._model, self._private = model, cache
         self._device = model.get_input_embeddings().weight.device
         self._short = accepts(model, "logits_to_keep")
+
+    @property
+    def length(self) -> int:
+        return self._private.length
 
     def feed(self, tokens: list[int], last: int = 1) -> Tensor:
         total = self._private.length + len(tokens)
@@ -67,6 +75,10 @@ class StockLive:
         self._device = model.get_input_embeddings().weight.device
         self._tokens: list[int] = []
         self._state: dict[str, Any] = {}
+
+    @property
+    def length(self) -> int:
+        return len(self._tokens) if self._state else 0
 
     def feed(self, tokens: list[int], last: int = 1) -> Tensor:
         self._tokens += tokens

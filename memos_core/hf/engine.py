@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class HFEngine(Repositioning):
         """The same, piece by piece. Work starts with the first piece asked for, and other requests may run between pieces."""
         began = time.perf_counter()
         _check_stop(stop)
-        prompt = self._prompt(self.tokens(messages), plan, scope)
+        prompt = self._asked(messages, plan, scope)
         choose = chooser(self.model, len(prompt.tokens), temperature, top_p, seed)
         room = self._room_for(len(prompt.tokens), max_new_tokens)
         prepared = time.perf_counter() - began
@@ -151,7 +152,7 @@ class HFEngine(Repositioning):
             ]
         _check_stop(stop)
         prompts = [
-            self._prompt(self.tokens(messages), plan, scope) for messages, plan, scope in zip(conversations, planned, several, strict=True)
+            self._asked(messages, plan, scope) for messages, plan, scope in zip(conversations, planned, several, strict=True)
         ]
         questions = [
             Question(
@@ -166,7 +167,7 @@ class HFEngine(Repositioning):
 
     def next_token_logits(self, messages: Sequence[Message], reuse: bool = True, scope: Scope = None) -> Tensor:
         """Logits [vocabulary], float32, of the token after the prompt. `reuse=True` reads and keeps KV, False neither."""
-        prompt = self._prompt(self.tokens(messages), None, scope)
+        prompt = self._asked(messages, None, scope)
         request = Request(self, prompt, 0, reuse)
         try:
             return request.start()[-1].clone()
@@ -183,7 +184,7 @@ class HFEngine(Repositioning):
         base = min(shared(asked, tokens) for tokens in whole)  # fewer than all of `asked` when a tokenizer merges across the boundary
         for tokens in whole:
             self._check_length(len(tokens))
-        prompt = self._prompt(asked[:base], None, scope)
+        prompt = replace(self._asked(messages, None, scope), tokens=tuple(asked[:base]))
         request = Request(self, prompt, max(map(len, whole)) - base, True)
         scores = []
         try:

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from memos_core.cube import ParameterForm
 from memos_core.errors import InvalidInput
 from memos_core.hf.cache import Layout, Workspace, find_layout
 from memos_core.hf.decode import running
 from memos_core.hf.identity import Identity, Refusal, Watch, longest_exact, refusal
 from memos_core.hf.kv import PrefixTree
+from memos_core.hf.lowrank import check_fits
+from memos_core.hf.module import Module, TrainedPrefix, as_payload
 from memos_core.hf.prefix import Prompt, Scope, scope_salt
 from memos_core.hf.prompt import Message, Renderer, shared
 from memos_core.hf.rates import Rates
 from memos_core.hf.steering import Steering, SteeringVector, checked, steering_key
+
+Router = Callable[[Sequence[Message], Scope], Sequence[Module]]
+
+
+def several(modules: Sequence[Module]) -> tuple[Module, ...]:
+    """Modules that act together, each once, in one order. Raises InvalidInput for two trained prefixes: there is one beginning."""
+    found = {module.key: module for module in modules}
+    if sum(module.form is ParameterForm.PREFIX for module in found.values()) > 1:
+        raise InvalidInput("two trained prefixes cannot act on one request: each takes the beginning of the prompt")
+    return tuple(found[key] for key in sorted(found))
 
 
 class Machine:
@@ -36,6 +49,8 @@ class Machine:
         self.rates = Rates()
         self.workspace = Workspace(kv_bytes)
         self._steering: ContextVar[tuple[Steering, ...]] = ContextVar("steering", default=())
+        self._modules: ContextVar[tuple[Module, ...]] = ContextVar("modules", default=())
+        self._routers: dict[object, Router] = {}
         self._renderer = Renderer(tokenizer)
         self._watch = Watch(model, tokenizer)
         self._layout: tuple[object, Layout | str] = (None, "")  # (what it depends on, the layout or why there is none)
@@ -51,11 +66,16 @@ class Machine:
     def identity(self) -> Identity:
         """What KV made now belongs to."""
         with self.lock:
-            return self.identity_under(self.steering_now)
+            return self.identity_under(self.steering_now, self._modules.get())
 
-    def identity_under(self, steering: tuple[Steering, ...]) -> Identity:
-        """The same with these steering vectors attached. Call it under the lock."""
+    def identity_under(self, steering: tuple[Steering, ...], modules: tuple[Module, ...] = ()) -> Identity:
+        """The same with these steering vectors and modules attached. Call it under the lock.
+
+        Activated LoRA counts for nothing: up to where it acts KV is the base's, and what comes after is not kept.
+        """
         identity = self._watch.identity()
+        if acting := [module.key for module in modules if module.form is not ParameterForm.ALORA]:
+            identity = replace(identity, adapters=" ".join([identity.adapters, *acting]))
         return replace(identity, steering=steering_key(steering)) if steering else identity
 
     @property
@@ -82,6 +102,47 @@ class Machine:
         finally:
             self._steering.reset(token)
 
+    @contextmanager
+    def activate(self, *modules: Module) -> Iterator[None]:
+        """Inside, these modules act on every request made in this thread or task, whatever the routers say. Several add up; at most one
+        may be a trained prefix. No other request is touched, and outside the model is bit for bit what it was.
+
+        Raises IdentityMismatch for a module of another model's shape, InvalidInput.
+        """
+        for module in modules:
+            self.check_module(module)
+        token = self._modules.set(several((*self._modules.get(), *modules)))
+        try:
+            yield
+        finally:
+            self._modules.reset(token)
+
+    def check_module(self, module: Module) -> None:
+        """Raises IdentityMismatch or InvalidInput unless the module fits this model."""
+        if not isinstance(module, Module):
+            raise InvalidInput(f"a module is needed, got {type(module).__name__}; promote(ids, to='parameter') makes one")
+        with self.lock:
+            layout = self.reusable(self._watch.identity(), 0)
+        if isinstance(layout, Refusal):
+            raise InvalidInput(f"this model takes no modules, since its KV cannot be kept: {layout.reason}")
+        if isinstance(module.weights, TrainedPrefix):
+            as_payload(module.weights, layout)
+        else:
+            check_fits(self.model, module.weights)
+
+    def route(self, key: object, router: Router | None) -> None:
+        """Ask `router` from now on which modules act on a request: (messages, scope) -> modules. None: no longer."""
+        with self.lock:
+            if router is None:
+                self._routers.pop(key, None)
+            else:
+                self._routers[key] = router
+
+    def _acting(self, messages: Sequence[Message], scope: Scope) -> tuple[Module, ...]:
+        """The modules of a request: those that are active here and now, and those it is routed to."""
+        routed = [module for router in list(self._routers.values()) for module in router(messages, scope)]
+        return several((*self._modules.get(), *routed))
+
     def tokens(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> list[int]:
         """The whole conversation rendered by the model's template and tokenised once. Raises InvalidInput."""
         return self._renderer.tokens(messages, add_generation_prompt=add_generation_prompt)
@@ -92,13 +153,25 @@ class Machine:
             raise InvalidInput(f"count takes a text, got {type(text).__name__}")
         return self._renderer.count(text)
 
-    def _prompt(self, tokens: list[int], plan: Any, scope: Scope) -> Prompt:
+    def _asked(self, messages: Sequence[Message], plan: Any, scope: Scope) -> Prompt:
+        """The prompt of a conversation that is to be answered, with the modules that act on it."""
+        tokens, modules = self.tokens(messages), self._acting(messages, scope)
+        prompt = self._prompt(tokens, plan, scope, modules)
+        if not any(module.form is ParameterForm.ALORA for module in modules):
+            return prompt
+        return replace(prompt, turn=shared(tokens, self.tokens(messages, add_generation_prompt=False)))
+
+    def _prompt(self, tokens: list[int], plan: Any, scope: Scope, modules: tuple[Module, ...] = ()) -> Prompt:
         salt = scope_salt(scope)
         self._check_length(len(tokens))
         public = len(tokens) if not salt else 0
         if salt and (system := getattr(plan, "shared_system", None)):
             public = shared(tokens, self._renderer.stable_prefix([{"role": "system", "content": system}]))
-        return Prompt(self.identity, tuple(tokens), public, salt)
+        if salt and any(module.form is not ParameterForm.ALORA for module in modules):
+            public = 0  # KV under a module holds something of it
+        with self.lock:
+            identity = self.identity_under(self.steering_now, modules)
+        return Prompt(identity, tuple(tokens), public, salt, modules)
 
     def _context(self) -> int | None:
         """How many tokens the model can read, None when unbounded."""

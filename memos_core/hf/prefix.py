@@ -11,6 +11,7 @@ from itertools import pairwise
 from memos_core.cube import Precision
 from memos_core.errors import InvalidInput
 from memos_core.hf.identity import Identity
+from memos_core.hf.module import Module
 
 BLOCK = 64
 Scope = str | tuple[str, ...] | None
@@ -28,12 +29,17 @@ def scope_salt(scope: Scope) -> str:
 
 @dataclass(frozen=True)
 class Prompt:
-    """Tokens as the tree sees them: for which model, and from which token on they are private to which scope."""
+    """Tokens as the tree sees them: for which model, and from which token on they are private to which scope.
+
+    modules: what acts on the request that is made of them. turn: from which token on activated modules do.
+    """
 
     identity: Identity
     tokens: tuple[int, ...]
     public: int  # leading tokens without salt
     salt: str
+    modules: tuple[Module, ...] = ()
+    turn: int | None = None
 
     def salt_at(self, position: int) -> str:
         return "" if position < self.public else self.salt

@@ -1,8 +1,8 @@
 """Chunks reused at another position: a named, lossy mode, never the default.
 
 A chunk of text is read behind what stands before all chunks, and kept as an ordinary exact prefix; for any but the first place, behind
-a few lines of talk as well, so that it does not take itself for the beginning. To use several at once, their keys are rotated to where
-they stand now, and a share of their tokens is computed again in the new surroundings: those that the rest of the prompt looks at most,
+some talk as well, about as long as a chunk, so that it does not take itself for the beginning. To use several at once, their keys are rotated to where
+they stand now, and a share of their tokens is computed again in the new surroundings: those that the prompt's last token looks at most,
 rather near the beginning of their chunk. What a chunk would have known of the chunks before it is otherwise lost: that is the error of
 this mode.
 
@@ -32,8 +32,16 @@ from memos_core.hf.steering import decoder_layers, steered
 
 TOLERANCE = 1e-3  # of a key, between rotated and computed at its place
 NEAR = 64  # tokens into a chunk, its surroundings matter half as much as at its beginning
-LEAD = "Sam: Hi! How are you?\nKim: Good, thanks. And you?\n"  # stands before a chunk that will not be the first
-ASKING = 8  # of the last tokens, whose attention tells what matters
+_TALK = """{0}: Hi! How are you?
+{1}: Good, thanks. And you?
+{0}: Fine! I was at the market this morning and bought some apples.
+{1}: Nice! I stayed at home and read a book about the sea.
+{0}: That sounds relaxing. What else is new?
+{1}: Not much. My sister came over for dinner yesterday, and we cooked together.
+{0}: Lovely! What did you make?
+{1}: A soup with beans, and a cake. It was fun.
+"""
+LEAD = _TALK.format("Sam", "Kim") + _TALK.format("Lea", "Tom")  # stands before a chunk that will not be the first; its KV is shared by all
 FAR = 37  # how far the probe of the rotation moves a token
 
 
@@ -103,8 +111,11 @@ class Repositioning(Signals):
             problem = layout.reason if isinstance(layout, Refusal) else self._immovable(layout, whole.identity.key)
         if problem is not None or isinstance(layout, Refusal):
             raise EngineError(f"this model's KV cannot be moved to another position: {problem}. Use generate(), which is exact")
-        lead = self._renderer.inner(LEAD)
-        leads = [[] if number == 0 else lead for number in range(len(spans))]
+        lead, context = self._renderer.inner(LEAD), self._context()
+        leads = [
+            [] if number == 0 else lead if context is None else lead[max(before + len(lead) + end - start - context, 0) :]
+            for number, (start, end) in enumerate(spans)
+        ]
         made = [
             (*self._made(whole, tokens[:before] + between + tokens[start:end], before, before + len(between)), before + len(between))
             for (start, end), between in zip(spans, leads, strict=True)
@@ -136,10 +147,10 @@ class Repositioning(Signals):
         attention = torch.ones(len(tokens))
         if last < len(tokens) and readable(self.model):
             found: dict[int, Tensor] = {}
-            layers = range(len(decoder_layers(self.model)))
-            asking = torch.arange(max(last, len(tokens) - ASKING), len(tokens))
-            with capturing(self.model, layers, len(asking), found):
-                self._patched(private, tokens, asking, unread=slice(last, int(asking[0])))
+            layers = len(decoder_layers(self.model))
+            asking = len(tokens) - 1
+            with capturing(self.model, range(layers // 2, layers), 1, found):  # what earlier layers attend to tells nothing of it
+                self._patched(private, tokens, torch.tensor([asking]), unread=slice(last, asking))
             attention = torch.stack([weights.mean(dim=(0, 1)) for weights in found.values()]).mean(dim=0)
         worth = torch.zeros(len(tokens))
         for start, end in spans[1:]:
@@ -227,15 +238,13 @@ def _rotated(model: Any, layout: Layout, payload: Payload, distance: int) -> Pay
     if distance == 0 or frequencies is None:
         return payload
     angles = distance * frequencies.double()
-    cos, sin = torch.cat([angles, angles]).cos(), torch.cat([angles, angles]).sin()
+    cos, sin, half = angles.cos().float(), angles.sin().float(), len(angles)
     turned = []
     for group, stack in zip(layout.groups, payload, strict=True):
+        keys = [slot for slot, (_, which) in enumerate(group.slots) if which == 0]
+        one, other = stack[keys, ..., :half], stack[keys, ..., half : 2 * half]
         stack = stack.clone()
-        for slot, (_, which) in enumerate(group.slots):
-            if which == 0:
-                keys = stack[slot, :, :, : len(cos)]
-                half = len(cos) // 2
-                swapped = torch.cat([-keys[..., half:], keys[..., :half]], dim=-1)
-                stack[slot, :, :, : len(cos)] = (keys * cos.to(keys) + swapped * sin.to(keys)).to(keys)
+        stack[keys, ..., :half] = (one * cos - other * sin).to(stack)
+        stack[keys, ..., half : 2 * half] = (other * cos + one * sin).to(stack)
         turned.append(stack)
     return tuple(turned)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from memos_core.errors import EngineError
-from memos_core.hf.cache import Layout, Payload, PrivateCache
+from memos_core.hf.cache import Layout, Payload, Piece, PrivateCache
 from memos_core.hf.decode import Live, PrivateLive, StockLive, running
 from memos_core.hf.identity import Refusal
 from memos_core.hf.kv import Match
+from memos_core.hf.lowrank import Acting, LowRank, adapted
+from memos_core.hf.module import Module, TrainedPrefix, as_payload
 from memos_core.hf.prefix import Prompt
 from memos_core.hf.segment import SegmentFile, Unreadable
 from memos_core.hf.steering import Steering, steered
@@ -41,12 +43,15 @@ class Request:
         self._engine, self._prompt = engine, prompt
         self._capacity = len(prompt.tokens) + extra
         self._limit = len(prompt.tokens) - (not whole)
+        if prompt.turn is not None:  # what stands behind it is the base model's, where it is stored
+            self._limit = min(self._limit, prompt.turn)
         self._only_exact = exact
         self.steering = engine.steering_now if steering is None else steering
         self._match: Match | None = None
         self._private: PrivateCache | None = None
         self._live: Live
-        self._copy: Callable[[int, int], Payload] | None = None  # KV of tokens [start, end), wherever it is now
+        self.offset = 0  # tokens of a trained prefix that stand before the prompt
+        self._copy: Callable[[int, int], Payload] | None = None  # KV of tokens [start, end) of the prompt, wherever it is now
         self._length: Callable[[], int] | None = None
         with engine.lock:
             layout = engine.reusable(prompt.identity, self._capacity)
@@ -57,6 +62,9 @@ class Request:
                     engine.kv.count_miss(self.reason)
                 return
             self._layout = layout
+            prefix = next((module.weights for module in prompt.modules if isinstance(module.weights, TrainedPrefix)), None)
+            self._before: tuple[Piece, ...] = () if prefix is None else (Piece(prefix.tokens, as_payload(prefix, layout)),)
+            self.offset = sum(piece.used for piece in self._before)
             self.reason = "reuse was not asked for"
             self._open(reuse)
 
@@ -67,17 +75,23 @@ class Request:
             self._match = engine.kv.match(self._prompt, self._limit, self._worth, failure, only_exact=self._only_exact)
             self.reason = self._match.reason
         try:
-            self._private = PrivateCache(self._layout, self._capacity, engine.workspace)
-            self._private.fill(self._match.stored if self._match else ())
+            self._private = PrivateCache(self._layout, self.offset + self._capacity, engine.workspace)
+            self._private.fill((*self._before, *(self._match.stored if self._match else ())))
         except (RuntimeError, MemoryError):  # no memory for it: nobody would let go of the pins
             if self._match:
                 engine.kv.release(self._match)
             raise
         self._live = PrivateLive(engine.model, self._private)
-        self._copy, self._length = self._private.copy, self._private.filled
+        private, offset = self._private, self.offset
+        self._copy = lambda start, end: private.copy(offset + start, offset + end)
+        self._length = lambda: private.length - offset
 
     def _worth(self, tokens: int, source: SegmentFile) -> bool:
         return source.mapped or self._engine.rates.worth_reading(tokens, source.size)
+
+    @property
+    def modules(self) -> tuple[Module, ...]:
+        return self._prompt.modules
 
     @property
     def reused(self) -> int:
@@ -116,15 +130,25 @@ class Request:
             return logits
 
     def feed(self, tokens: list[int], last: int = 1) -> Tensor:
-        with self._engine.lock, running(self._engine.model), steered(self._engine.model, self.steering):
+        engine = self._engine
+        with engine.lock, running(engine.model), steered(engine.model, self.steering), adapted(engine.model, self._acting(len(tokens))):
             return self._live.feed(tokens, last)
 
+    def _acting(self, count: int) -> list[Acting]:
+        """Which modules act on the next so many tokens, and from which of them on."""
+        found = []
+        for module in self._prompt.modules:
+            if isinstance(module.weights, LowRank):
+                first = max((self._prompt.turn or 0) + self.offset - self._live.length, 0) if module.weights.invoked else 0
+                found.append(Acting(module.weights, first))
+        return [each for each in found if each.first < max(count, 1)]
+
     def rewind(self, length: int) -> None:
-        self._live.rewind(length)
+        self._live.rewind(self.offset + length)
 
     def copy(self, start: int, end: int) -> Payload:
-        assert self._private is not None
-        return self._private.copy(start, end)
+        assert self._copy is not None
+        return self._copy(start, end)
 
     def hand_over(self, batch: PrivateCache, row: int, at: int) -> None:
         """Go on as a row of a batch, whose tokens begin at place `at`; the batch is the caller's to close."""
@@ -133,8 +157,9 @@ class Request:
         with self._engine.lock:
             self._private.close()
         self._private = None
-        self._copy = lambda start, end: batch.copy(at + start, at + end, row)
-        self._length = lambda: batch.length - at
+        begins = at + self.offset
+        self._copy = lambda start, end: batch.copy(begins + start, begins + end, row)
+        self._length = lambda: batch.length - begins
 
     def keep(self, tokens: list[int]) -> list[tuple[Payload, int]]:
         """Store the KV of what was computed of `tokens` (the prompt and what came after it), for others to find.
@@ -145,12 +170,12 @@ class Request:
         with engine.lock:
             if self._match is None or self._copy is None or self._length is None:
                 return []
-            known = tuple(tokens[: self._length()])
+            known = tuple(tokens[: self._length()][: self._prompt.turn])
             public = self._prompt.public if self._prompt.salt else len(known)
-            if engine.identity_under(self.steering) == self._prompt.identity:
+            if engine.identity_under(self.steering, self._prompt.modules) == self._prompt.identity:
                 kept = Prompt(self._prompt.identity, known, public, self._prompt.salt)
                 engine.kv.keep(kept, self._match, self._layout.bytes_per_token, self._copy)
-                return engine.kv.in_ram(kept) if self._match.exact else []
+                return engine.kv.in_ram(kept) if self._match.exact and not self.offset else []
             return []
 
     def close(self, tokens: list[int]) -> None:

@@ -14,12 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from memos_core.errors import EngineError, InvalidInput
 from memos_core.hf import tensors
-from memos_core.hf.attention import NAME, STOCK
+from memos_core.hf.attention import NAME, STOCK, grouped_attention
 from memos_core.hf.decode import running
 from memos_core.hf.keeping import Keeping
 from memos_core.hf.prefix import Scope
@@ -284,7 +283,7 @@ def _capture(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_m
     layers, last, found = _target.get()
     if getattr(module, "layer_idx", None) in layers:
         found[module.layer_idx] = weights(query, key, attention_mask, last, settings)
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
+    return grouped_attention(module, query, key, value, attention_mask, **settings)
 
 
 def weights(query: Tensor, key: Tensor, mask: Tensor | None, last: int, settings: Mapping[str, Any]) -> Tensor:

@@ -43,6 +43,7 @@ def main() -> int:
         return 2
     evaluate = str(HERE / "memory_eval.py")
     well = run("Reuse of KV: time to first token, decoding, files, int8", str(HERE / "bench_reuse.py"))
+    well &= run("Exactness: two hundred prompts over KV that reaches just so far", str(HERE / "bench_exact.py"))
     well &= run("A conversation of sixty turns, against stock transformers", str(HERE / "bench_conversation.py"))
     well &= run("A steering vector for declining: effect and side effects", str(HERE / "bench_steering.py"))
     well &= run("Adding and recalling, 10,000 memories of 100 users", evaluate, "speed", "--n", "10000")
