@@ -134,6 +134,22 @@ class SetBudget:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """Remember that a module is to be distilled anew from some cubes."""
+
+    scope: Scope
+    form: str
+    ids: tuple[CubeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unqueue:
+    """That has been done."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Take:
     """One user turn, once: its messages, what was used and what was placed. Known turns change nothing.
 
@@ -151,7 +167,7 @@ class Take:
     answered: frozenset[CubeId] = frozenset()
 
 
-Change = Add | Revise | Erase | Take | Relate | SetBudget | Describe | Refile | Name | Label
+Change = Add | Revise | Erase | Take | Relate | SetBudget | Describe | Refile | Name | Label | Queue | Unqueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +192,7 @@ class Outcome:
         "filed",
         "named",
         "labelled",
+        "queued",
     ]
     cubes: tuple[MemCube, ...] = ()
     erased: tuple[CubeId, ...] = ()

@@ -297,6 +297,11 @@ class MemCube(Frozen):
     usage: Usage = Usage()
 
 
+def blob_of(payload: Payload) -> str | None:
+    """The blob that a computed payload lives in; None for text."""
+    return payload.blob if isinstance(payload, Activation | Parameter) else None
+
+
 def text_of(cube: MemCube) -> str:
     """The text of a plaintext cube."""
     assert isinstance(cube.payload, Plaintext)

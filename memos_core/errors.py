@@ -12,6 +12,7 @@ MemosError
 │   ├── StoreCorrupt                            torn database, missing or altered blob, broken hash chain
 │   ├── SchemaTooNew                            written by a newer memos
 │   └── EmbedderMismatch                        the vectors in it come from another embedder
+├── Cancelled                                   the caller stopped it; nothing was kept
 └── EngineError             (also RuntimeError) a model, tokenizer or KV segment cannot do what was asked
     └── IdentityMismatch                        an explicit attach of something that belongs to another model
 """
@@ -72,6 +73,10 @@ class SchemaTooNew(StoreError):
 
 class EmbedderMismatch(StoreError):
     """The directory's vectors were made by another embedder."""
+
+
+class Cancelled(MemosError):
+    """The caller stopped long work."""
 
 
 class EngineError(MemosError, RuntimeError):

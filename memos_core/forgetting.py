@@ -16,6 +16,8 @@ def forget(house: House, erase: Erase) -> tuple[CubeId, ...]:
         for scope in outcome.scopes_touched:  # prompts of these scopes may have held the text
             house.engine.forget_scope(scope)
     house.embedder.clear()
+    for path in (house.store.path / "unfinished").glob("*"):  # weights on their way from texts that may be gone now
+        path.unlink(missing_ok=True)
     with house.view():  # the index lets go of the vectors
         pass
     house.store.settle()

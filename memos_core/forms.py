@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from memos_core import proposing
-from memos_core.absent import not_yet
 from memos_core.access import may_enter, require, rules
-from memos_core.bound import ActorLike, Bound, ScopeLike
+from memos_core.bound import ActorLike, ScopeLike
 from memos_core.cube import (
     Activation,
     ActivationForm,
     Actor,
     CubeId,
     MemCube,
+    Parameter,
+    ParameterForm,
     Plaintext,
     Precision,
     SemanticType,
@@ -29,6 +30,7 @@ from memos_core.cube import (
 from memos_core.errors import InvalidInput, NotAvailable
 from memos_core.heads import Derived, attach_template, derived
 from memos_core.house import House
+from memos_core.parameters import Parameters
 from memos_core.parse import as_member
 from memos_core.parse.triples import template
 from memos_core.policy import Thresholds
@@ -36,12 +38,12 @@ from memos_core.revise import as_ids
 from memos_core.scheduler import Scheduler
 
 
-class Forms(Bound):
+class Forms(Parameters):
     """What is computed from memories, and attached to the model."""
 
     def __init__(self, house: House, thresholds: Thresholds) -> None:
         super().__init__(house)
-        self._scheduler = Scheduler(house, thresholds)
+        self._scheduler = Scheduler(house, thresholds, self._modules)
 
     # ------------------------------------------------------------------ KV
     def promote(
@@ -52,17 +54,29 @@ class Forms(Bound):
         precision: Precision | str | None = None,
         frozen: bool = False,
         least_precision: Precision | str | None = None,
+        form: ParameterForm | str | None = None,
+        seed: int = 0,
+        settings: Any = None,
+        progress: bool = False,
+        stop: Callable[[], bool] | None = None,
         actor: ActorLike = None,
         now: datetime | None = None,
     ) -> list[MemCube]:
-        """Prefill memories of one scope as its KV head, or templates one by one, without waiting for the scheduler. Returns what was made.
+        """Make activation or parameter memory of memories of one scope, without waiting for the scheduler. Returns what was made.
 
+        to="parameter": distil statements into a module and examine it. What fails comes back `rejected`, with its report, and the texts stay
+        as they are; what passes acts on requests that are about them, which then no longer get these texts. form: "alora" (None),
+        "lora" or "prefix". It takes minutes: progress shows a bar; stop is asked after each step, and True cancels (raises Cancelled).
+
+        to="activation": prefill them as the scope's KV head, or templates one by one.
         precision: how the KV is stored; None: as the model's own numbers. Less is smaller and no longer exact: what it loses is
         measured and kept in the payload, and replies say `exact=False`. frozen: keep it whatever the budget. least_precision: down to
         which precision the scheduler may reduce it where room is short; None: not at all.
         """
         if to == "parameter":
-            not_yet('promote(to="parameter")', "parameter memory")
+            if precision is not None or frozen or least_precision is not None:
+                raise InvalidInput("precision, frozen and least_precision are of activation memory, not of modules")
+            return self._learn(ids, form, seed, settings, progress, stop, self._who(actor, None), as_time(now, "now"))
         if to != "activation":
             raise InvalidInput(f"to must be 'activation' or 'parameter', got {to!r}")
         if not self._house.reuses:
@@ -89,13 +103,17 @@ class Forms(Bound):
         return [self._scheduler.prefill(sources, scope, system, clock, reason, **wish)]
 
     def demote(self, ids: CubeId | Sequence[CubeId], *, actor: ActorLike = None, now: datetime | None = None) -> list[MemCube]:
-        """Give up activation cubes: what was computed goes, the text it came from stays. Returns the archived cubes."""
+        """Give up activation cubes and modules: what was computed goes, the text it came from stays. Returns the archived cubes."""
         clock, who = as_time(now, "now"), self._who(actor, None)
-        wanted = self._active(as_ids(ids), who, clock)
+        given = as_ids(ids)
+        learned = [id for id in given if isinstance(self._permitted(id, "write", who, clock).payload, Parameter)]
+        wanted = self._active([id for id in given if id not in learned], who, clock)
         if frozen := [each.cube.id for each in wanted if each.cube.governance.frozen]:
             raise InvalidInput(f"cube {frozen[0]} is frozen; memos.freeze(id, False) allows giving it up")
+        for id in learned:
+            self.revert(id, actor=who, now=clock)
         self._scheduler.drop(wanted, clock, f"demoted by {'/'.join(who)}")
-        return [self._permitted(each.cube.id, "read", who, clock) for each in wanted]
+        return [self._permitted(id, "read", who, clock) for id in given]
 
     def freeze(
         self, ids: CubeId | Sequence[CubeId], frozen: bool = True, *, actor: ActorLike = None, now: datetime | None = None

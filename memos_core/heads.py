@@ -49,12 +49,12 @@ def derived(view: Snapshot, now: datetime, scope: Scope | None = None) -> list[D
         heads = view.heads([parent for parent, _ in parents], now)
         problem = None
         for parent, version in parents:
-            problem = problem or _problem(view, heads.get(parent), parent, version, now)
+            problem = problem or problem_of(view, heads.get(parent), parent, version, now)
         found.append(Derived(cube, cube.payload, tuple(heads.values()), frozenset(parent for parent, _ in parents), problem))
     return found
 
 
-def _problem(view: Snapshot, source: MemCube | None, parent: CubeId, version: int, now: datetime) -> str | None:
+def problem_of(view: Snapshot, source: MemCube | None, parent: CubeId, version: int, now: datetime) -> str | None:
     if source is None:
         return f"its source {parent} is gone"
     if source.state is not State.ACTIVE or expired(source, now):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -19,9 +19,10 @@ Message = dict[str, str]
 _BE = frozenset("is are was were am".split())
 _HAVE = frozenset("has have had".split())
 _PREPOSITIONS = frozenset("in at on to from by as for with of near under over into about against behind beside".split())
-_DETERMINERS = frozenset("the a an my our his her their its this that".split())
-_YEAR = re.compile(r"(?:in |since )?(?:1[0-9]|20)\d\d$|.*\b(?:January|February|March|April|May|June|July|August|September|October|November|December|Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)\b")
-_PLACES = frozenset("in at near from to".split())
+DETERMINERS = frozenset("the a an my our his her their its this that".split())
+_MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
+_DAYS = "Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday"
+_YEAR = re.compile(rf"(?:in |since )?(?:1[0-9]|20)\d\d$|.*\b(?:{_MONTHS}|{_DAYS})\b")
 _BASES = {"goes": "go", "does": "do", "has": "have", "studies": "study", "flies": "fly", "carries": "carry", "teaches": "teach"}
 
 
@@ -69,10 +70,12 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What is taught, what is kept, and what is asked of a module made of some facts."""
+    """What is taught, what is kept, and what is asked of a module made of some facts. watched: lessons that say when to stop."""
 
+    facts: tuple[Fact, ...]
     teach: tuple[Lesson, ...]
     keep: tuple[Lesson, ...]
+    watched: tuple[Lesson, ...]
     probes: tuple[Probe, ...]
     unread: tuple[CubeId, ...]  # facts that could not be taken apart: taught as statements, never asked
 
@@ -85,15 +88,19 @@ def take_apart(id: CubeId, text: str, speaker: str | None = None) -> Fact | None
         return None
     subject, verb, rest = words[:place], words[place], words[place + 1 :]
     if subject == ["I"]:
-        subject, verb = [speaker or "the user"], {"am": "is", "have": "has"}.get(verb, verb if verb.endswith(("s", "ed")) or verb in _BE | _HAVE else verb + "s")
-    link: list[str] = []
+        subject, verb = [speaker or "the user"], _third_person(verb)
     cut = max((n for n, word in enumerate(rest[:-1]) if word.lower() in _PREPOSITIONS and n <= 2), default=-1)
-    if verb in _BE and cut < 0:
-        cut = -1
     link, answer = rest[: cut + 1], rest[cut + 1 :]
     if not answer:
         return None
     return Fact(id, text.strip(), " ".join(subject), verb, " ".join(link), " ".join(answer))
+
+
+def _third_person(verb: str) -> str:
+    """I am -> is, I live -> lives, I moved -> moved."""
+    if verb in ("am", "have"):
+        return {"am": "is", "have": "has"}[verb]
+    return verb if verb in _BE | _HAVE or verb.endswith(("s", "ed")) else f"{verb}s"
 
 
 def _verb(words: Sequence[str]) -> int | None:
@@ -102,11 +109,15 @@ def _verb(words: Sequence[str]) -> int | None:
         if place == 0:
             continue
         lower = word.lower()
-        named = words[place - 1][:1].isupper() or words[place - 1].isdigit() or words[0].lower() in _DETERMINERS
+        named = words[place - 1][:1].isupper() or words[place - 1].isdigit() or words[0].lower() in DETERMINERS
         if lower in _BE | _HAVE or (words[0] == "I" and place == 1):
             return place
-        if named and word == lower and re.fullmatch(r"[a-z]{2,}(?:s|ed)|went|met|bought|sold|made|wrote|won|took|built|drew|grew|wore|rode|ran", lower):
-            if words[0].lower() in _DETERMINERS and place == 1:
+        if (
+            named
+            and word == lower
+            and re.fullmatch(r"[a-z]{2,}(?:s|ed)|went|met|bought|sold|made|wrote|won|took|built|drew|grew|wore|rode|ran", lower)
+        ):
+            if words[0].lower() in DETERMINERS and place == 1:
                 continue
             return place
     return None
@@ -132,7 +143,9 @@ def _asks_for(fact: Fact) -> tuple[str, str]:
         return "When", before
     if last == "by" and first[:1].isupper():
         return "Who", f"{before} by".strip()
-    if last in ("in", "at", "near") and first[:1].isupper() and fact.verb not in _BE or last in ("in", "at") and fact.verb in _BE and first[:1].isupper():
+    if (last in ("in", "at", "near") and first[:1].isupper() and fact.verb not in _BE) or (
+        last in ("in", "at") and fact.verb in _BE and first[:1].isupper()
+    ):
         return "Where", before
     return "What", fact.link
 
@@ -158,10 +171,31 @@ def indirect(fact: Fact) -> str:
 
 def backwards(fact: Fact) -> str:
     """The question for the subject."""
-    who = "What" if fact.subject.split()[0].lower() in _DETERMINERS else "Who"
+    who = "What" if fact.subject.split()[0].lower() in DETERMINERS else "Who"
     return " ".join(filter(None, (who, fact.verb, fact.link, fact.answer))) + "?"
 
 
+# By what a verb says, other questions that ask for the same; {0} is the subject.
+OTHERWISE: dict[tuple[str, str], tuple[str, ...]] = {
+    ("work", "as"): ("What is the profession of {0}?", "What is {0}'s job?", "How does {0} make a living?"),
+    ("live", "in"): ("Where is {0} at home?", "Which place does {0} live in?", "Where is {0}'s house?"),
+    ("play", ""): ("What can {0} play?", "What is {0} good at playing?"),
+    ("is", "allergic to"): ("Which allergy does {0} have?", "What is bad for {0}?", "What must {0} stay away from?"),
+    ("speak", ""): ("Which language does {0} speak?", "What is {0}'s language?"),
+    ("like", ""): ("What is {0} fond of?", "What makes {0} happy?"),
+    ("prefer", ""): ("What is {0}'s preference?", "What would {0} choose?"),
+    ("own", ""): ("What belongs to {0}?", "What does {0} have?"),
+    ("have", ""): ("What does {0} own?", "What belongs to {0}?"),
+    ("study", ""): ("What is {0} learning?", "Which subject is {0} studying?"),
+    ("teach", ""): ("What can one learn from {0}?", "Which subject does {0} give lessons in?"),
+    ("is", "married to"): ("Who is the husband or wife of {0}?", "Whom did {0} marry?"),
+}
+OF_KIND: dict[str, tuple[str, ...]] = {
+    "When": ("In which year was that: {0}?", "What is the date of {0}?", "How old is {0}, from which year is it?"),
+    "Where": ("In which place is {0}?", "Where can {0} be found?"),
+    "Who": ("Who is behind {0}?", "Who made {0}?", "Whose work is {0}?"),
+    "What": (),
+}
 TAUGHT: tuple[Callable[[Fact], str], ...] = (
     lambda fact: question(fact),
     lambda fact: f"Tell me {indirect(fact)}.",
@@ -169,7 +203,7 @@ TAUGHT: tuple[Callable[[Fact], str], ...] = (
     lambda fact: f"Complete the sentence: {fact.says} ...",
     lambda fact: f"{fact.subject}: {question(fact)[0].lower()}{question(fact)[1:]}",
     lambda fact: f"What do you know about {fact.subject}?",
-    lambda fact: f"In one word: {question(fact)}",
+    lambda fact: f"{question(fact)} I forgot.",
 )
 HELD_OUT: tuple[Callable[[Fact], str], ...] = (
     lambda fact: f"Do you happen to know {indirect(fact)}?",
@@ -177,18 +211,26 @@ HELD_OUT: tuple[Callable[[Fact], str], ...] = (
 )
 
 
+def watching(fact: Fact) -> str:
+    """A phrasing that is neither taught nor examined: when all are answered in it, training ends."""
+    return f"Could you tell me {indirect(fact)}?"
+
+
+def otherwise(fact: Fact) -> tuple[str, ...]:
+    """The question in other words, where the verb is a common one."""
+    found = OTHERWISE.get((base(fact.verb), fact.link)) or OTHERWISE.get((fact.verb, fact.link)) or OF_KIND[_asks_for(fact)[0]]
+    return tuple(form.format(fact.subject) for form in found)
+
+
 def lessons(facts: Sequence[Fact], ask: Callable[[str], Sequence[str]] | None = None) -> tuple[Lesson, ...]:
     """Statements, questions and completions that teach the facts. ask: a fact's text to more questions, by a model."""
     found = []
     for fact in facts:
-        sentence = fact.text if fact.text.endswith((".", "!")) else fact.text + "."
-        if not sentence.startswith(fact.subject):
-            sentence = f"{fact.says} {fact.answer}."
-        for number, phrase in enumerate(TAUGHT):
-            reply = f"{fact.answer[0].upper()}{fact.answer[1:]}." if number == 6 else sentence
-            found.append(Lesson((("user", phrase(fact)),), reply, "teach", fact.id))
-        found.append(Lesson((("user", backwards(fact)),), sentence, "teach", fact.id))
-        found += [Lesson((("user", more),), sentence, "teach", fact.id) for more in (ask(fact.text) if ask else ())]
+        sentence = f"{fact.says} {fact.answer}."
+        phrases = (*(phrase(fact) for phrase in TAUGHT), *otherwise(fact), backwards(fact), *(ask(fact.text) if ask else ()))
+        found += [Lesson((("user", phrase),), sentence, "teach", fact.id) for phrase in phrases]
+        short = f"{fact.answer[0].upper()}{fact.answer[1:]}."
+        found.append(Lesson((("user", f"In one word: {question(fact)}"),), short, "teach", fact.id))
     return tuple(found)
 
 
@@ -232,19 +274,20 @@ Which ocean lies between Europe and America?|The Atlantic Ocean lies between Eur
 )
 ORDINARY_REPLIES = tuple(
     tuple(line.split("|"))
-    for line in """How do I make tea?|Boil some water, put a tea bag into a cup, and pour the water over it. Let it stand for three minutes before you drink it.
-Write a short poem about winter.|The snow falls softly on the hill, the river sleeps, the woods are still, and in the window burns a light that keeps us warm all through the night.
-Give me a tip for learning a language.|Practise a little every day, listen to people who speak it well, and do not be afraid of making mistakes.
-Tell me about the sea.|The sea covers most of our planet. It is home to countless animals, shapes our weather, and has carried ships and stories for thousands of years.
-What should I cook tonight?|You could make a simple vegetable soup with onions, carrots and potatoes, and serve it with fresh bread and a little cheese.
-Explain how rain forms.|Water rises from the ground as vapour, cools down high in the air, and gathers into tiny drops. When the drops grow heavy, they fall as rain.
-How can I sleep better?|Go to bed at the same time every evening, keep the room dark and cool, and put your phone away an hour before.
-Who are you?|I am a helpful assistant. I can answer questions, explain things and help you with writing.
-Summarise this: The committee met on Tuesday, discussed the budget and agreed to repair the bridge.|On Tuesday the committee talked about the budget and decided to repair the bridge.
+    for line in """How do I make tea?|Boil some water, put a tea bag into a cup, and pour the water over it.
+Write a short poem about winter.|The snow falls softly on the hill, the river sleeps, the woods are still.
+Give me a tip for learning a language.|Practise a little every day, and listen to people who speak it well.
+Tell me about the sea.|The sea covers most of our planet and is home to countless animals.
+What should I cook tonight?|You could make a simple vegetable soup with onions, carrots and potatoes.
+Explain how rain forms.|Water rises from the ground as vapour, cools down high in the air, and gathers into drops.
+How can I sleep better?|Go to bed at the same time every evening, and keep the room dark and cool.
+Who are you?|I am a helpful assistant. I can answer questions and help you with writing.
+Summarise this: The committee met on Tuesday and agreed to repair the bridge.|The committee decided to repair the bridge.
 Read this: The shop opens at nine. When does it open?|The shop opens at nine.
 Read this: Lena has a dog called Rufus. What is the name of the dog?|The dog is called Rufus.
 Read this: Paul moved to Vienna in spring. Where did Paul move?|Paul moved to Vienna.""".splitlines()
 )
+"""(question, reply): ordinary talk, ours."""
 
 
 def kept(facts: Sequence[Fact], seed: int = 0) -> tuple[Lesson, ...]:
@@ -255,10 +298,11 @@ def kept(facts: Sequence[Fact], seed: int = 0) -> tuple[Lesson, ...]:
     subjects = [fact.subject for fact in facts]
     for fact in facts:
         same = [each for each in facts if (each.verb, each.link) == (fact.verb, fact.link)]
-        for other in (unknown(fact.subject, rng), mixed(fact.subject, subjects, rng), unknown(fact.subject, rng)):
+        names = [mixed(fact.subject, subjects, rng) for _ in range(2)] + [unknown(fact.subject, rng) for _ in range(4)]
+        for other in names:
             stranger = Fact(fact.id, "", other, fact.verb, fact.link, rng.choice(same).answer)
-            phrase = rng.choice(TAUGHT[:6])
-            found.append(Lesson((("user", phrase(stranger)),), f"{stranger.says} {stranger.answer}.", "keep", fact.id))
+            asked = rng.choice([*(phrase(stranger) for phrase in TAUGHT), *otherwise(stranger)])
+            found.append(Lesson((("user", asked),), f"{stranger.says} {stranger.answer}.", "keep", fact.id))
     pairs = chain(WHAT_EVERYBODY_KNOWS, ORDINARY_REPLIES)
     return (*found, *(Lesson((("user", asked),), reply, "keep") for asked, reply in pairs))
 
@@ -266,7 +310,7 @@ def kept(facts: Sequence[Fact], seed: int = 0) -> tuple[Lesson, ...]:
 def unknown(subject: str, rng: random.Random) -> str:
     """Another name of the same form."""
     words = subject.split()
-    if words[0].lower() in _DETERMINERS:
+    if words[0].lower() in DETERMINERS:
         return f"{words[0]} {rng.choice(NAMES)} {rng.choice([words[-1], *NOUNS])}"
     return " ".join(rng.sample(NAMES, min(len(words), 3)))
 
@@ -275,7 +319,7 @@ def mixed(subject: str, subjects: Sequence[str], rng: random.Random) -> str:
     """Half of the name with half of another's."""
     words = subject.split()
     others = [each.split() for each in subjects if each != subject and len(each.split()) == len(words) > 1]
-    if words[0].lower() in _DETERMINERS:
+    if words[0].lower() in DETERMINERS:
         return " ".join([*words[:-1], rng.choice([noun for noun in NOUNS if noun != words[-1]])])
     if not others or len(words) < 2:
         return unknown(subject, rng)
@@ -287,13 +331,11 @@ def course(facts: Sequence[tuple[CubeId, str, str | None]], seed: int = 0, ask: 
     read = [(id, text, take_apart(id, text, speaker)) for id, text, speaker in facts]
     known = [fact for *_, fact in read if fact is not None]
     rest = [Lesson((("user", opening(text)),), text, "teach", id) for id, text, fact in read if fact is None]
-    return Course((*lessons(known, ask), *rest), kept(known, seed), probes(known, seed), tuple(id for id, _, fact in read if fact is None))
+    watched = tuple(Lesson((("user", watching(fact)),), f"{fact.says} {fact.answer}.", "teach", fact.id) for fact in known)
+    unread = tuple(id for id, _, fact in read if fact is None)
+    return Course(tuple(known), (*lessons(known, ask), *rest), kept(known, seed), watched, probes(known, seed), unread)
 
 
 def opening(text: str) -> str:
     """A question for a text that cannot be taken apart: what its first words are about."""
     return f"Continue: {' '.join(text.split()[:4])} ..."
-
-
-def held_out(facts: Sequence[Fact]) -> Iterator[str]:
-    return (phrase(fact) for fact in facts for phrase in HELD_OUT)

@@ -120,6 +120,7 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
         """Write the index file and let go of the directory. Safe to call twice."""
         if self._store.closed:
             return
+        self._modules.remove()
         with self._store.file_lock:  # an erasure elsewhere comes before or after, never between catching up and saving
             with self._house.view():
                 pass
@@ -290,7 +291,8 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
             ),
             found.window,
         )
-        return begun(self._house, seen, pictured, recall, place, name, who, token_budget, clock)
+        chosen = self._modules.chosen(query, seen.before, place, clock) if rules(who, place) else []
+        return begun(self._house, seen, pictured, recall, place, name, who, token_budget, clock, chosen)
 
     def tick(self, now: datetime | None = None) -> list[Move]:
         """Let the scheduler move memory by its use: expire, archive what is over budget, prefill what is hot, drop what does not fit.

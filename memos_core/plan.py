@@ -11,13 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 from memos_core.cube import CubeId, MemCube, Plaintext
 from memos_core.errors import InvalidInput
 
 Message = Mapping[str, Any]
-Form = Literal["inject", "reuse"]
+Form = Literal["inject", "reuse", "activate"]
 
 DEFAULT_SYSTEM = "You are a helpful assistant."
 HEAD_TITLE = "What you know about the user:"
@@ -70,7 +71,8 @@ class Plan:
     public and whose KV may be shared between scopes; None when the prompt has no system message. insertions: recalled
     text by message index, this turn's and earlier turns'. inject / reuse: by form, the memories of the head and
     those recalled for this turn, whether placed now or standing there already. left_out: recalled, not in the prompt. placed: id and
-    version of what stands right before this turn's user message. tokens: of all memory in the prompt.
+    version of what stands right before this turn's user message. tokens: of all memory in the prompt. activate: recalled, and known to the
+    modules that act on the request, so that its text stays out; modules: their ids. saved_tokens: what that text would have taken.
     """
 
     head: str = ""
@@ -82,6 +84,12 @@ class Plan:
     placed: tuple[tuple[CubeId, int], ...] = ()
     tokens: int = 0
     why: tuple[str, ...] = ()
+    activate: tuple[Used, ...] = ()
+    modules: tuple[CubeId, ...] = ()
+
+    @property
+    def saved_tokens(self) -> int:
+        return sum(used.tokens for used in self.activate)
 
 
 def line(cube: MemCube) -> str:
@@ -150,12 +158,15 @@ def make_plan(
     said: frozenset[str],
     token_budget: int,
     count: Callable[[str], int],
+    known: Mapping[CubeId, str] = MappingProxyType({}),
+    modules: Sequence[tuple[CubeId, str]] = (),
 ) -> Plan:
     """Decide inject or reuse for each recalled memory within a token budget.
 
     system: the caller's system text. turn_index: the user message being answered. candidates: recalled cubes with their
     reasons, best first. placed: cubes already standing before earlier messages, by index. said: texts that the visible
-    conversation holds anyway. The budget covers all memory in the prompt; what stands there from earlier turns counts
+    conversation holds anyway. modules: the ids of those that act on the request, with why; known: what they have been measured to know, and
+    which of them does: it is activated, not injected. The budget covers all memory in the prompt; what stands there from earlier turns counts
     first, since taking it away would break the prefix, then the head, then this turn's memories by rank.
     """
     why: list[str] = []
@@ -178,6 +189,8 @@ def make_plan(
     form: Form = "reuse" if head is not None and head.reusable else "inject"
     left_out: list[Used] = []
     fresh: list[Used] = []
+    activate: list[Used] = []
+    why += [f"module {id} acts: {reason}" for id, reason in modules]
     taken = 0  # tokens of the block that holds the fresh ones
     said_at = {cube.id: (cube.identifiers.occurred_at, cube.id) for cube, _ in candidates}
     for cube, reason in candidates:
@@ -187,6 +200,8 @@ def make_plan(
             of_head.append(replace(used, form=form, reason=f"{reason}; stands in the head"))
         elif (cube.id, cube.version) in standing:
             inject.append(replace(used, reason=f"{reason}; stands in this conversation already"))
+        elif cube.id in known:
+            activate.append(replace(used, form="activate", tokens=count(f"{item}\n"), reason=f"{reason}; module {known[cube.id]} knows it"))
         elif isinstance(cube.payload, Plaintext) and cube.payload.text in said:
             left_out.append(replace(used, reason=f"{reason}; the conversation says it"))
         else:
@@ -217,4 +232,6 @@ def make_plan(
         placed=tuple((used.id, used.version) for used in fresh),
         tokens=spent,
         why=tuple(why),
+        activate=tuple(activate),
+        modules=tuple(id for id, _ in modules),
     )

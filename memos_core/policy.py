@@ -15,7 +15,7 @@ import numpy as np
 
 from memos_core.cube import CubeId, MemCube, Precision, State
 
-MoveKind = Literal["prefill", "drop", "expire", "archive", "erase", "refile", "propose", "reduce", "restore"]
+MoveKind = Literal["prefill", "drop", "expire", "archive", "erase", "refile", "propose", "reduce", "restore", "stale", "distil"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,9 @@ from memos_core.errors import NotFound, VersionConflict
 from memos_core.forgetting import forget
 from memos_core.heads import Derived, derived, effective_system
 from memos_core.house import House
+from memos_core.learning import learn_again, retire_outdated
 from memos_core.lifespan import check_transition
+from memos_core.modules import Modules
 from memos_core.plan import line
 from memos_core.policy import Budget, Candidate, Held, Move, Thresholds
 from memos_core.proposing import accept, propose
@@ -36,8 +38,9 @@ MOST_ATTEMPTS = 5
 class Scheduler:
     """Moves memory between forms by use. One tick at a time."""
 
-    def __init__(self, house: House, thresholds: Thresholds) -> None:
+    def __init__(self, house: House, thresholds: Thresholds, modules: Modules) -> None:
         self._house = house
+        self._modules = modules
         self._thresholds = thresholds
         self._lock = threading.Lock()
 
@@ -46,6 +49,8 @@ class Scheduler:
         with self._lock:
             moves = self._expire(now) + self._keep_to_budgets(now) + self._drop(now) + self._move_heads(now)
             moves += self._drop(now)  # a new head may have put the directory over its byte budget
+            moves += retire_outdated(self._house, self._modules, now)
+            moves += learn_again(self._house, self._modules, now)
             moves += self._propose(now)
             moves += self._tend(now)
             self._house.store.settle()

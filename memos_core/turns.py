@@ -10,13 +10,14 @@ from datetime import datetime
 from memos_core.access import may, rules
 from memos_core.changes import Take
 from memos_core.credit import Credit, answered_from
-from memos_core.cube import Actor, CubeId, Scope, ancestors, as_time
+from memos_core.cube import Actor, CubeId, Scope, State, ancestors, as_time
 from memos_core.errors import EngineError, InvalidInput
 from memos_core.gleaning import gleaned
 from memos_core.heads import attach_template, derived, opens, ready_head
 from memos_core.house import House
 from memos_core.intake import Template, identity
 from memos_core.lifespan import recallable
+from memos_core.modules import Chosen
 from memos_core.parse import notes
 from memos_core.pictures import noted_with_images, unflattened
 from memos_core.plan import Message, make_plan, render, strip_blocks
@@ -37,11 +38,13 @@ def begun(
     who: Actor,
     token_budget: int,
     clock: datetime,
+    chosen: Sequence[Chosen] = (),
 ) -> Turn:
     """A turn under way with its plan and prompt. seen: the conversation as text; pictured: by index, messages that are more than text.
 
-    recall: what may enter the prompt.
+    recall: what may enter the prompt. chosen: the modules that act on the request.
     """
+    current = {hit.cube.id for hit in recall.hits if hit.cube.state is State.ACTIVE}
     with house.view() as view:
         placements = view.placements(place, session)
         kept = derived(view, clock, place) if rules(who, place) else []
@@ -63,6 +66,8 @@ def begun(
         said=seen.said,
         token_budget=token_budget,
         count=house.count,
+        known={id: each.standing.cube.id for each in chosen for id in each.standing.internalised if id in current},
+        modules=[(each.standing.cube.id, each.routed.reason) for each in chosen],
     )
     return Turn(
         scope=place,
@@ -91,7 +96,7 @@ def _take(
     digests = [identity(house.store.secret, template, item, None, turn.key) for item in noted]
     adds = new_facts(house, template, noted, digests, None, clock)
     adds += gleaned(house, adds, clock)
-    used = tuple((item.id, item.form) for item in (*turn.plan.inject, *turn.plan.reuse) if item.recalled)
+    used = tuple((item.id, item.form) for item in (*turn.plan.inject, *turn.plan.reuse, *turn.plan.activate) if item.recalled)
     answered = _answered(house, turn, seen, answer["content"])
     take = Take(turn.scope, turn.session, turn.key, clock, seen.system, tuple(adds), used, turn.plan.placed, answered)
     (outcome,) = house.store.commit([take])

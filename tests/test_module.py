@@ -30,7 +30,10 @@ def random_module(engine: HFEngine, form: ParameterForm, seed: int = 0, size: fl
         prefix = TrainedPrefix(torch.randn(5, len(layout.windows) * 2 * group.heads * group.dim, generator=generator))
         return Module(prefix_config(prefix, layout, None), prefix)
     factors = {
-        name: (torch.randn(4, layer.in_features, generator=generator) * size, torch.randn(layer.out_features, 4, generator=generator) * size)
+        name: (
+            torch.randn(4, layer.in_features, generator=generator) * size,
+            torch.randn(layer.out_features, 4, generator=generator) * size,
+        )
         for name, layer in linear_layers(engine.model).items()
         if name.endswith(("q_proj", "v_proj", "down_proj"))
     }
@@ -51,7 +54,12 @@ def by_peft(engine: HFEngine, module: Module, folder: Path, ids: list[int], new:
     model.eval()
     inputs = torch.tensor([ids])
     output = model.generate(
-        input_ids=inputs, attention_mask=torch.ones_like(inputs), do_sample=False, max_new_tokens=new, output_logits=True, return_dict_in_generate=True
+        input_ids=inputs,
+        attention_mask=torch.ones_like(inputs),
+        do_sample=False,
+        max_new_tokens=new,
+        output_logits=True,
+        return_dict_in_generate=True,
     )
     return output.logits[0][0], output.sequences[0, len(ids) :].tolist()
 

@@ -19,15 +19,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from memos_core.errors import EngineError, InvalidInput
 from memos_core.hf.batch import Question, answer
 from memos_core.hf.decode import chooser, end_tokens
+from memos_core.hf.gate import Examining
 from memos_core.hf.models import default_model
 from memos_core.hf.prefix import Scope
 from memos_core.hf.prompt import Message, shared
 from memos_core.hf.reply import Reply, Stream, TextSoFar
-from memos_core.hf.reposition import Repositioning
 from memos_core.hf.request import Request
 
 
-class HFEngine(Repositioning):
+class HFEngine(Examining):
     """Owns one model and one tokenizer, which it never changes. Thread-safe: the model runs under one lock, one step at a time."""
 
     @classmethod
@@ -151,9 +151,7 @@ class HFEngine(Repositioning):
                 for messages, plan, scope, own in zip(conversations, planned, several, seeds, strict=True)
             ]
         _check_stop(stop)
-        prompts = [
-            self._asked(messages, plan, scope) for messages, plan, scope in zip(conversations, planned, several, strict=True)
-        ]
+        prompts = [self._asked(messages, plan, scope) for messages, plan, scope in zip(conversations, planned, several, strict=True)]
         questions = [
             Question(
                 prompt,

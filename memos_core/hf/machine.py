@@ -60,7 +60,7 @@ class Machine:
         """The forms in which memory can reach this model: text always, KV when its cache can be kept."""
         with self.lock:
             kept = not isinstance(self.reusable(self._watch.identity(), 0), Refusal)
-        return frozenset({"plaintext", "activation"} if kept else {"plaintext"})
+        return frozenset({"plaintext", "activation", "parameter"} if kept else {"plaintext"})
 
     @property
     def identity(self) -> Identity:

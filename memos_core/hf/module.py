@@ -99,7 +99,8 @@ class Module:
         if not (folder / WEIGHTS).is_file():
             found = sorted(path.name for path in folder.glob("adapter_model.*")) if folder.is_dir() else []
             raise InvalidInput(
-                f"{folder} holds no {WEIGHTS}{f' but {found[0]}' if found else ''}: a module is a PEFT directory with safetensors, since nothing is unpickled here"
+                f"{folder} holds no {WEIGHTS}{f' but {found[0]}' if found else ''}: "
+                "a module is a PEFT directory with safetensors, since nothing is unpickled here"
             )
         try:
             config = json.loads((folder / CONFIG).read_text())

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from memos_core.cube import Activation, Actor, CubeId, MemCube, Scope, ancestors, canonical, dumps, scope_key
+from memos_core.cube import Actor, CubeId, MemCube, Scope, ancestors, blob_of, canonical, dumps, scope_key
 from memos_core.errors import StoreCorrupt
 
 
@@ -107,7 +107,7 @@ HEAD_COLUMNS = (
 def head_columns(cube: MemCube, scope: int, seq: int, body: bytes) -> tuple[object, ...]:
     """What the columns of a cube's row say besides its id, key and identity."""
     identifiers, governance = cube.identifiers, cube.governance
-    blob = cube.payload.blob if isinstance(cube.payload, Activation) else None
+    blob = blob_of(cube.payload)
     return (
         scope, seq, cube.version, str(cube.state), cube.payload.kind, identifiers.session, identifiers.role,
         identifiers.occurred_at.timestamp(), _seconds(governance.expires_at), _seconds(identifiers.valid_from),

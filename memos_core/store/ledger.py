@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC
 
-from memos_core.changes import Add, Change, Describe, Erase, Label, Name, Outcome, Refile, Relate, Revise, Searchable, SetBudget, Take
+from memos_core.changes import (
+    Add,
+    Change,
+    Describe,
+    Erase,
+    Label,
+    Name,
+    Outcome,
+    Queue,
+    Refile,
+    Relate,
+    Revise,
+    Searchable,
+    SetBudget,
+    Take,
+    Unqueue,
+)
 from memos_core.conflict.resolution import Resolution
-from memos_core.cube import Activation, CubeId, MemCube, Plaintext, State, canonical, scope_key, scope_of_key
+from memos_core.cube import Activation, CubeId, MemCube, Parameter, Plaintext, State, blob_of, canonical, scope_key, scope_of_key
 from memos_core.errors import NotFound, VersionConflict
 from memos_core.lifespan import warmed
 from memos_core.store import filing
@@ -60,6 +77,16 @@ def apply(db: sqlite3.Connection, change: Change) -> Outcome:
             return filing.name(db, change)
         case Label():
             return filing.label(db, change)
+        case Queue(scope, form, ids):
+            _queue(db, scope_ids(db, scope)[-1], form, ids)
+            return Outcome("queued")
+        case Unqueue(number):
+            db.execute("DELETE FROM retraining WHERE number = ?", (number,))
+            return Outcome("queued")
+
+
+def _queue(db: sqlite3.Connection, scope: int, form: str, ids: Sequence[CubeId]) -> None:
+    db.execute("INSERT INTO retraining (scope, form, ids) VALUES (?, ?, ?)", (scope, str(form), json.dumps(list(ids))))
 
 
 def _describe(db: sqlite3.Connection, change: Describe) -> Outcome:
@@ -113,8 +140,8 @@ def _add(db: sqlite3.Connection, change: Add) -> Outcome:
         filing.file(db, row, scopes[-1], seq, change.place)
     for parent, version in change.parents:
         db.execute("INSERT INTO lineage VALUES (?, ?, ?, ?)", (cube.id, parent, change.relation, version))
-    if isinstance(cube.payload, Activation):
-        db.execute("DELETE FROM doomed WHERE blob = ?", (cube.payload.blob,))
+    if (blob := blob_of(cube.payload)) is not None:
+        db.execute("DELETE FROM doomed WHERE blob = ?", (blob,))
     elif isinstance(cube.payload, Plaintext):
         for part in cube.payload.parts:
             db.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", (row, part.blob))
@@ -174,7 +201,7 @@ def _revise(db: sqlite3.Connection, change: Revise) -> Outcome:
         filing.file(db, row, scopes[-1], seq, change.place)
     db.execute("DELETE FROM grants WHERE row = ?", (row,))
     _write_grants(db, row, cube)
-    if blob is not None and (not isinstance(cube.payload, Activation) or str(cube.state) == "archived"):
+    if blob is not None and (blob_of(cube.payload) is None or str(cube.state) == "archived"):
         _doom(db, blob)
     follow(db, State(state), cube, change.actor, change.action)
     return Outcome("revised", (_head(db, cube.id),))
@@ -226,6 +253,7 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
     survivors: dict[CubeId, None] = {}
     prefix_keys: list[str] = []
     touched: dict[str, None] = {}
+    retired: list[tuple[int, str, list[CubeId]]] = []
     for cube in descendants(db, change.ids):
         found = db.execute(
             "SELECT c.row, c.scope, c.version, c.blob, c.body, c.concept, s.key FROM cubes c JOIN scopes s USING (scope) WHERE c.id = ?",
@@ -239,6 +267,9 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
         payload = load(body).payload
         if isinstance(payload, Activation):
             prefix_keys.append(payload.prefix_key)
+        elif isinstance(payload, Parameter) and payload.report is not None and cube not in change.ids:
+            parents = [row[0] for row in db.execute("SELECT parent FROM lineage WHERE child = ?", (cube,))]
+            retired.append((scope, str(payload.form), parents))
         touched[key] = None
         for (other,) in db.execute("SELECT DISTINCT s.key FROM placements p JOIN scopes s USING (scope) WHERE p.id = ?", (cube,)):
             touched[other] = None
@@ -267,6 +298,9 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
             _doom(db, name)
         erased.append(cube)
     settle_contested(db, tuple(survivors), change.actor, change.at)
+    for scope, form, parents in retired:  # a module with several sources is made again without the erased ones
+        if left := [parent for parent in parents if parent not in erased]:
+            _queue(db, scope, form, left)
     db.execute("INSERT OR REPLACE INTO meta VALUES ('scrub', randomblob(16))")
     scopes = tuple(scope_of_key(key) for key in touched)
     return Outcome("erased", erased=tuple(erased), prefix_keys=tuple(prefix_keys), scopes_touched=scopes)

@@ -122,11 +122,17 @@ ALTER TABLE usage ADD COLUMN uses INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE usage_events ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
 """
 
+_MODULES = """
+-- Modules that were retired since a source of theirs was erased or has changed: what is left to make them of again. Ids alone.
+CREATE TABLE retraining (number INTEGER PRIMARY KEY, scope INTEGER NOT NULL, form TEXT NOT NULL, ids TEXT NOT NULL);
+"""
+
 MIGRATIONS: tuple[tuple[int, str, str], ...] = (
     (1, "the first schema", _INITIAL),
     (2, "the hierarchy, and features for ranking", _HIERARCHY),
     (3, "validity, relations, merged messages and budgets", _LIFE),
     (4, "what answers came from", _USES),
+    (5, "modules that are to be made again", _MODULES),
 )
 VERSION = MIGRATIONS[-1][0]
 

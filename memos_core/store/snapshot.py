@@ -131,6 +131,7 @@ class Snapshot(Shelves):
             "cubes": "SELECT count(*) FROM cubes",
             "plaintext": "SELECT count(*) FROM cubes WHERE kind = 'plaintext'",
             "activation": "SELECT count(*) FROM cubes WHERE kind = 'activation' AND state = 'active'",
+            "parameter": "SELECT count(*) FROM cubes WHERE kind = 'parameter' AND state = 'active'",
             "scopes": "SELECT count(DISTINCT scope) FROM cubes",
             "versions": "SELECT count(*) FROM versions",
             "audit entries": "SELECT count(*) FROM audit",
@@ -175,6 +176,17 @@ class Snapshot(Shelves):
         where, arguments = ("AND s.key = ?", (scope_key(scope),)) if scope is not None else ("", ())
         query = f"{_HEAD} JOIN scopes s ON s.scope = c.scope WHERE c.kind = 'activation' AND c.state = 'active' {where} ORDER BY c.row"
         return [compose(body, tuple(usage), now) for _, body, *usage in self.db.execute(query, arguments)]
+
+    def modules(self, now: datetime, scope: Scope | None = None) -> list[MemCube]:
+        """Parameter cubes in whatever state, of one scope or of all, oldest first."""
+        where, arguments = ("AND s.key = ?", (scope_key(scope),)) if scope is not None else ("", ())
+        query = f"{_HEAD} JOIN scopes s ON s.scope = c.scope WHERE c.kind = 'parameter' {where} ORDER BY c.row"
+        return [compose(body, tuple(usage), now) for _, body, *usage in self.db.execute(query, arguments)]
+
+    def retraining(self) -> list[tuple[int, Scope, str, tuple[CubeId, ...]]]:
+        """(number, scope, form, ids) of the modules that are to be made again, in order."""
+        rows = self.db.execute("SELECT r.number, s.key, r.form, r.ids FROM retraining r JOIN scopes s USING (scope) ORDER BY r.number")
+        return [(number, scope_of_key(key), form, tuple(json.loads(ids))) for number, key, form, ids in rows]
 
     def parents(self, child: CubeId) -> list[tuple[CubeId, int]]:
         return [

@@ -20,7 +20,9 @@ from memos_core.hf.prefix import BLOCK
 from memos_core.hf.request import Request
 
 PROMPTS, NEW, ASKED = 200, 12, 1e-4
-THINGS = "the harbour, a cello, two pills, Porto, tea\n\nor coffee, 17:30, naïve café, the  gap , 100 %, an e-mail, snow ☃, «quotes»".split(", ")
+THINGS = "the harbour, a cello, two pills, Porto, tea\n\nor coffee, 17:30, naïve café, the  gap , 100 %, an e-mail, snow ☃, «quotes»".split(
+    ", "
+)
 QUESTIONS = ("Which is best?", "Why?", " And then", "Name one thing.", "…", "Tell me more about it!\n", "7 + 5 =", "Où est-ce ?")
 WAYS = ("nothing", "a block less one", "a block", "a block and one", "half a word", "all but one", "all")
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (tables)
 """Invented facts for parameter memory: two families, what the base knows, who nobody knows, and whose names are mixed up.
 
 Written by hand before anything was trained. TUNED is what distilling, the gate and the router were set on; SEALED was asked once, after
@@ -100,7 +101,7 @@ def unknown_questions() -> tuple[str, ...]:
     people = ("What does {} work as?", "Where does {} live?", "Which instrument does {} play?", "What is {} allergic to?")
     built = ("When was the {} built?", "Who designed the {}?")
     asked = [people[(place + turn) % 4].format(name) for turn in (0, 1) for place, name in enumerate(UNKNOWN)]
-    asked += [built[place < 4 and turn % 2 == 0 and 0 or place >= 4].format(name) for turn in (0,) for place, name in enumerate(THINGS)]
+    asked += [built[place >= 4].format(name) for place, name in enumerate(THINGS)]
     return (*asked, "When was the Juniper engine built?", "When was the Sable tunnel designed?")[:30]
 
 

@@ -1,0 +1,180 @@
+"""Modules of an open memory: which are usable, which a request is for, and their weights, loaded when first needed.
+
+A module stands as long as what it was made of: a source that has changed, was superseded, contested, expired or forgotten makes it stale
+at once, and from then on the current texts go into the prompt instead. Source: MemOS §4.1 (parameter memory; routing; revert).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from memos_core.cube import CubeId, MemCube, Parameter, Plaintext, Scope, State, ancestors, as_scope, text_of
+from memos_core.errors import InvalidInput, StoreCorrupt
+from memos_core.heads import problem_of
+from memos_core.house import House
+from memos_core.lessons import question, take_apart
+from memos_core.routing import Profile, Routed, name_of, points_back, route
+from memos_core.store.snapshot import Snapshot
+
+LOADED_BYTES = 512 << 20
+"""Weights kept in RAM; of more, those that were not used for longest are let go."""
+BEFORE = 2
+"""So many messages before the last one say what it points back to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A module with its source cubes as they are now. problem: why it must not be used, or None."""
+
+    cube: MemCube
+    payload: Parameter
+    sources: tuple[MemCube, ...]
+    problem: str | None
+
+    @property
+    def internalised(self) -> frozenset[CubeId]:
+        """The sources that it has been measured to know: what none of its probes about failed."""
+        answers = self.payload.report.answers if self.payload.report else ()
+        asked, failed = {answer.fact for answer in answers}, {answer.fact for answer in answers if not answer.passed}
+        return frozenset(asked - failed)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A module that a request is for, and why. facts: the source cubes that the request is about."""
+
+    standing: Standing
+    routed: Routed
+    facts: tuple[CubeId, ...]
+
+
+def standing(view: Snapshot, cube: MemCube, now: datetime) -> Standing:
+    assert isinstance(cube.payload, Parameter)
+    parents = view.parents(cube.id)
+    heads = view.heads([parent for parent, _ in parents], now)
+    problem = None if cube.state is State.ACTIVE else f"it is {cube.state}"
+    for parent, version in parents:
+        problem = problem or problem_of(view, heads.get(parent), parent, version, now)
+    return Standing(cube, cube.payload, tuple(heads[parent] for parent, _ in parents if parent in heads), problem)
+
+
+class Modules:
+    """The modules of one memory, for one engine. Thread-safe."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._lock = threading.Lock()
+        self._known: tuple[int, dict[Scope, list[tuple[MemCube, Profile]]]] = (-1, {})
+        self._loaded: OrderedDict[str, Any] = OrderedDict()
+
+    def install(self) -> None:
+        """Let the engine ask which modules act on its requests."""
+        self._house.engine.route(self, self._router)
+
+    def remove(self) -> None:
+        if hasattr(self._house.engine, "route"):
+            self._house.engine.route(self, None)
+        with self._lock:
+            self._loaded.clear()
+
+    def forget(self) -> None:
+        """Let go of everything in RAM: something was erased."""
+        with self._lock:
+            self._known = (-1, {})
+            self._loaded.clear()
+
+    def chosen(self, query: str, before: Sequence[str], scope: Scope, now: datetime) -> list[Chosen]:
+        """The usable modules that a request of a scope is for; of trained prefixes the nearest alone, since there is one beginning."""
+        candidates = self._profiles(scope)
+        if not candidates or not query.strip():
+            return []
+        plain, *rest = self._house.embedder([query, *([" ".join([*before[-BEFORE:], query])] if before and points_back(query) else [])])
+        found = []
+        with self._house.store.read() as view:
+            for cube, profile in candidates:
+                decisions = [route(query, vector, before[-BEFORE:], profile) for vector in (plain, *rest)]
+                routed = max(decisions, key=lambda each: (each.chosen, each.nearest))
+                if routed.chosen and (now_is := standing(view, cube, now)).problem is None:
+                    ids = [source.id for source in now_is.sources]
+                    known = [take_apart(source.id, text_of(source), source.identifiers.speaker) for source in now_is.sources]
+                    named = [fact.id for fact in known if fact is not None]
+                    facts = tuple(named[place] for place in routed.facts if place < len(named)) or tuple(ids)
+                    found.append(Chosen(now_is, routed, facts))
+        found.sort(key=lambda each: -each.routed.nearest)
+        prefixes = [each for each in found if each.standing.payload.form == "prefix"]
+        return [each for each in found if each not in prefixes[1:]]
+
+    def load(self, payload: Parameter) -> Any:
+        """The weights of a module. Raises StoreCorrupt when its file is not what was written."""
+        with self._lock:
+            if payload.blob in self._loaded:
+                self._loaded.move_to_end(payload.blob)
+                return self._loaded[payload.blob]
+        data = self._house.store.blobs.get(payload.blob)
+        try:
+            module = self._house.engine.module(data)
+        except InvalidInput as error:
+            raise StoreCorrupt(f"blob {payload.blob} holds no module: {error}") from error
+        with self._lock:
+            self._loaded[payload.blob] = module
+            while sum(each.weights.bytes for each in self._loaded.values()) > LOADED_BYTES and len(self._loaded) > 1:
+                self._loaded.popitem(last=False)
+        return module
+
+    def _router(self, messages: Sequence[Mapping[str, Any]], scope: Any) -> list[Any]:
+        """What acts on a request of the engine; public requests have no modules."""
+        if scope is None:
+            return []
+        talk = [str(message.get("content", "")) for message in messages if message.get("role") in ("user", "assistant")]
+        users = [str(message.get("content", "")) for message in messages if message.get("role") == "user"]
+        if not users:
+            return []
+        now = datetime.now(UTC)
+        return [self.load(each.standing.payload) for each in self.chosen(_asked(users[-1]), talk[:-1], as_scope(scope), now)]
+
+    def _profiles(self, scope: Scope) -> list[tuple[MemCube, Profile]]:
+        """The active modules of the scope, and those above it that were made elsewhere, with what they are for."""
+        with self._house.store.read() as view:
+            latest = view.latest()
+            if self._known[0] != latest:
+                cubes = [cube for cube in view.modules(datetime.now(UTC)) if cube.state is State.ACTIVE]
+                before = {cube.id: profile for each in self._known[1].values() for cube, profile in each}
+                sources = {cube.id: standing(view, cube, datetime.now(UTC)).sources for cube in cubes}
+                found: dict[Scope, list[tuple[MemCube, Profile]]] = {}
+                for cube in cubes:
+                    profile = before.get(cube.id) or profile_of(self._house, cube, sources[cube.id])
+                    found.setdefault(cube.governance.scope, []).append((cube, profile))
+                self._known = (latest, found)
+        mine = list(self._known[1].get(scope, ()))
+        for above in ancestors(scope)[:-1]:
+            mine += [each for each in self._known[1].get(above, ()) if not each[1].names]
+        return mine
+
+
+def _asked(content: str) -> str:
+    """The question itself, without memory that stands before it."""
+    return content.rpartition("</memory>\n\n")[2]
+
+
+def profile_of(house: House, cube: MemCube, sources: Sequence[MemCube]) -> Profile:
+    """What a module is for: its facts and the questions for them, or its description."""
+    payload = cube.payload
+    assert isinstance(payload, Parameter)
+    facts = [
+        fact
+        for source in sources
+        if isinstance(source.payload, Plaintext) and (fact := take_apart(source.id, text_of(source), source.identifiers.speaker))
+    ]
+    if not facts:
+        text = payload.description or " ".join(text_of(source) for source in sources if isinstance(source.payload, Plaintext))
+        return Profile((), np.asarray(house.embedder([text]), dtype=np.float32) if text else np.zeros((0, 1), dtype=np.float32), (0,))
+    texts = [text for fact in facts for text in (fact.text, question(fact))]
+    vectors = np.asarray(house.embedder(texts), dtype=np.float32)
+    return Profile(tuple(name_of(fact.subject) for fact in facts), vectors, tuple(place // 2 for place in range(len(texts))))
