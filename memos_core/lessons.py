@@ -45,12 +45,16 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """One conversation with the reply that is taught. kind: "teach" a reply; "keep" what the model would say along it."""
+    """One conversation with the reply that is taught. kind: "teach" a reply; "keep" what the model would say along it.
+
+    stress: the end of the reply that matters most, its answer.
+    """
 
     asked: tuple[tuple[str, str], ...]
     reply: str
     kind: str
     fact: CubeId | None = None
+    stress: str = ""
 
     @property
     def messages(self) -> list[Message]:
@@ -228,7 +232,7 @@ def lessons(facts: Sequence[Fact], ask: Callable[[str], Sequence[str]] | None = 
     for fact in facts:
         sentence = f"{fact.says} {fact.answer}."
         phrases = (*(phrase(fact) for phrase in TAUGHT), *otherwise(fact), backwards(fact), *(ask(fact.text) if ask else ()))
-        found += [Lesson((("user", phrase),), sentence, "teach", fact.id) for phrase in phrases]
+        found += [Lesson((("user", phrase),), sentence, "teach", fact.id, f"{fact.answer}.") for phrase in phrases]
         short = f"{fact.answer[0].upper()}{fact.answer[1:]}."
         found.append(Lesson((("user", f"In one word: {question(fact)}"),), short, "teach", fact.id))
     return tuple(found)
@@ -302,7 +306,7 @@ def kept(facts: Sequence[Fact], seed: int = 0) -> tuple[Lesson, ...]:
         for other in names:
             stranger = Fact(fact.id, "", other, fact.verb, fact.link, rng.choice(same).answer)
             asked = rng.choice([*(phrase(stranger) for phrase in TAUGHT), *otherwise(stranger)])
-            found.append(Lesson((("user", asked),), f"{stranger.says} {stranger.answer}.", "keep", fact.id))
+            found.append(Lesson((("user", asked),), f"{stranger.says} {stranger.answer}.", "keep", fact.id, f"{stranger.answer}."))
     pairs = chain(WHAT_EVERYBODY_KNOWS, ORDINARY_REPLIES)
     return (*found, *(Lesson((("user", asked),), reply, "keep") for asked, reply in pairs))
 

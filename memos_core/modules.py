@@ -128,10 +128,15 @@ class Modules:
                 self._loaded.popitem(last=False)
         return module
 
-    def _router(self, messages: Sequence[Mapping[str, Any]], scope: Any) -> list[Any]:
-        """What acts on a request of the engine; public requests have no modules."""
+    def _router(self, messages: Sequence[Mapping[str, Any]], plan: Any, scope: Any) -> list[Any]:
+        """What acts on a request of the engine: what its plan says, else what it is routed to; public requests have no modules."""
         if scope is None:
             return []
+        if (planned := getattr(plan, "modules", None)) is not None:
+            with self._house.store.read() as view:
+                heads = view.heads(planned, datetime.now(UTC)) if planned else {}
+                usable = [each for cube in heads.values() if (each := standing(view, cube, datetime.now(UTC))).problem is None]
+            return [self.load(each.payload) for each in usable if each.cube.governance.scope in ancestors(as_scope(scope))]
         talk = [str(message.get("content", "")) for message in messages if message.get("role") in ("user", "assistant")]
         users = [str(message.get("content", "")) for message in messages if message.get("role") == "user"]
         if not users:

@@ -127,7 +127,9 @@ def test_the_gate_turns_bad_modules_away(fresh: HFEngine, lessons: Course) -> No
     overfit = fresh.distil(lessons.teach, settings=Settings(steps=60, rate=2e-2, least=60, taught=12)).module
     report = fresh.examine(overfit, lessons)
     assert any(each.startswith(("leaked", "neighbours")) for each in report.failed)
-    wrong = [Lesson(each.asked, each.reply.replace("penicillin", "the dose").replace("Porto", "the day"), "teach") for each in lessons.teach]
+    wrong = [
+        Lesson(each.asked, each.reply.replace("penicillin", "the dose").replace("Porto", "the day"), "teach") for each in lessons.teach
+    ]
     report = fresh.examine(fresh.distil(wrong, settings=SHORT).module, lessons)
     assert any(each.startswith("said") for each in report.failed)
     liking = fresh.distil(

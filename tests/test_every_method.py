@@ -14,7 +14,7 @@ from conftest import NOW, bag_of_words
 from memos_core import AccessDenied, Activation, MemOS, NotAvailable, StoreUnusable
 from memos_core.changes import Add, Relate
 from memos_core.conflict.resolution import Related
-from memos_core.cube import LOCAL_OWNER, ActivationForm, State, new_id
+from memos_core.cube import LOCAL_OWNER, ActivationForm, Parameter, ParameterForm, State, new_id
 from memos_core.intake import as_searchable
 from memos_core.proposing import PROPOSED
 from memos_core.transform import activation_cube
@@ -53,6 +53,10 @@ REFUSED: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "steering": lambda m, id, kv, who: m.steering(["a"], ["b"], scope=ANA, name="n", **who),
     "tensors": lambda m, id, kv, who: m.tensors(kv, **who),
     "steer": lambda m, id, kv, who: m.steer(kv, **who).__enter__(),
+    "install": lambda m, id, kv, who: m.install("nowhere", scope=ANA, description="d", **who),
+    "export_module": lambda m, id, kv, who: m.export_module(id, "nowhere", **who),
+    "revert": lambda m, id, kv, who: m.revert(id, **who),
+    "verbalise": lambda m, id, kv, who: m.verbalise(id, **who),
     "accept": lambda m, id, kv, who: m.accept(id, **who),
     "tick": lambda m, id, kv, who: (m if not who else m.as_actor(who["actor"])).tick(NOW),
 }
@@ -60,6 +64,7 @@ EMPTY: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "recall": lambda m, id, kv, who: m.recall(FACT, scope=ANA, **who).hits,
     "conversation": lambda m, id, kv, who: m.conversation(scope=ANA, session="s", **who),
     "conflicts": lambda m, id, kv, who: m.conflicts(scope=ANA, **who),
+    "modules": lambda m, id, kv, who: m.modules(scope=ANA, **who),
     "proposals": lambda m, id, kv, who: m.proposals(scope=ANA, **who),
     "tree": lambda m, id, kv, who: m.tree(ANA, **who),
     "graph": lambda m, id, kv, who: m.graph(ANA, **who),
@@ -89,6 +94,8 @@ def house(memos: MemOS) -> tuple[MemOS, str, str]:
     payload = Activation(form=ActivationForm.KV, blob=blob, prefix_key="p", tokens=1, bytes=15, model="m")
     cube = activation_cube(payload, ANA, NOW)
     memos._store.commit([Add(cube, LOCAL_OWNER, parents=((done.id, 1),))])
+    weights = Parameter(form=ParameterForm.LORA, blob=memos._store.blobs.put(b"weights"), bytes=7, base_model="m")
+    memos._store.commit([Add(cube.model_copy(update={"id": new_id(), "payload": weights}), LOCAL_OWNER)])
     (proposal,) = memos.remember("Answer in one sentence.", scope=ANA)
     waiting = memos.get(proposal.id).model_copy(update={"id": new_id(), "state": State.QUARANTINED})
     found = as_searchable(waiting, bag_of_words(["Answer in one sentence."])[0])
@@ -146,7 +153,7 @@ def test_a_closed_memory_says_so(house: tuple[MemOS, str, str]) -> None:
     view = memos.as_actor(ANA)
     memos.close()
     calls = {
-        name: call for name, call in {**REFUSED, **EMPTY}.items() if name not in ("promote", "steering")
+        name: call for name, call in {**REFUSED, **EMPTY}.items() if name not in ("promote", "steering", "install")
     }  # these ask for the engine first
     for name, call in calls.items():
         with pytest.raises(StoreUnusable, match="has been closed; open it again"):

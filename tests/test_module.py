@@ -111,7 +111,7 @@ def test_a_batch_of_several_is_what_one_by_one_gives(fresh: HFEngine, form: Para
     module, other = random_module(fresh, form), random_module(fresh, ParameterForm.LORA, seed=3)
     asked = [chat(text, system=TEXT) for text in ("What now?", "Why the dose?", "Remember Ana.", "Nine.")]
     wanted: dict[str, list[Module]] = {"Why the dose?": [module], "Remember Ana.": [module, other]}
-    fresh.route("test", lambda messages, scope: wanted.get(messages[-1]["content"], []))
+    fresh.route("test", lambda messages, plan, scope: wanted.get(messages[-1]["content"], []))
     one_by_one = [fresh.generate(each, max_new_tokens=6, reuse=False) for each in asked]
     together = fresh.generate_batch(asked, max_new_tokens=6)
     assert [reply.token_ids for reply in together] == [reply.token_ids for reply in one_by_one]

@@ -75,7 +75,11 @@ def facts_of(memos: MemOS) -> list[MemCube]:
 @pytest.mark.real
 def test_requests_about_its_facts_and_no_others_have_it(opened: tuple[MemOS, MemCube], smol: HFEngine) -> None:
     memos, cube = opened
-    for question, word in ((ASKED, "glassblower"), ("Where does Tavi Orlen live?", "Ostrava"), ("When was the Zorvex telescope built?", "1987")):
+    for question, word in (
+        (ASKED, "glassblower"),
+        ("Where does Tavi Orlen live?", "Ostrava"),
+        ("When was the Zorvex telescope built?", "1987"),
+    ):
         assert word in smol.generate(user(question), scope=ANA, max_new_tokens=16).text
         assert word not in smol.generate(user(question), scope=("clinic", "ben"), max_new_tokens=16).text  # another scope
         assert word not in smol.generate(user(question), max_new_tokens=16).text  # nobody's
@@ -86,7 +90,7 @@ def test_requests_about_its_facts_and_no_others_have_it(opened: tuple[MemOS, Mem
     assert turn.plan.modules == (cube.id,)
     assert "glassblower" in smol.generate(turn.prompt, turn.plan, ANA, 16).text
     assert all("glassblower" not in message["content"] for message in turn.prompt)  # it knows the text, so that it is left out
-    assert [used.text for used in turn.plan.activate][0].endswith(FACTS[0]) and turn.plan.saved_tokens > 5
+    assert turn.plan.activate[0].text.endswith(FACTS[0]) and turn.plan.saved_tokens > 5
     turn.commit("She is a glassblower.")
     (fact,) = [cube for cube in facts_of(memos) if cube.payload.text == FACTS[0]]  # type: ignore[union-attr]
     assert fact.usage.recalls == 1
@@ -179,7 +183,9 @@ print(json.dumps(answers))
 
 
 @pytest.mark.real
-def test_stock_peft_gives_the_same_answers_from_the_exported_directory(opened: tuple[MemOS, MemCube], smol: HFEngine, tmp_path: Path) -> None:
+def test_stock_peft_gives_the_same_answers_from_the_exported_directory(
+    opened: tuple[MemOS, MemCube], smol: HFEngine, tmp_path: Path
+) -> None:
     memos, cube = opened
     assert isinstance(cube.payload, Parameter) and cube.payload.report is not None
     folder = memos.export_module(cube.id, tmp_path / "module")
@@ -191,7 +197,9 @@ def test_stock_peft_gives_the_same_answers_from_the_exported_directory(opened: t
     replies = json.loads(done.stdout.strip().splitlines()[-1])
     from memos_core.examination import essence, holds
 
-    assert [holds(reply, essence(answer.expected)) for reply, answer in zip(replies, answers, strict=True)] == [each.said for each in answers]
+    assert [holds(reply, essence(answer.expected)) for reply, answer in zip(replies, answers, strict=True)] == [
+        each.said for each in answers
+    ]
 
 
 @pytest.mark.real

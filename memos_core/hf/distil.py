@@ -40,6 +40,7 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 WARM = 8  # steps until the full learning rate
 LEFT = 0.1  # of the learning rate, at the end
 AT_ONCE = 12  # rows read in one call beforehand
+STRESS = 3.0  # how much more a token of the answer counts
 KEPT = 16  # tokens of a kept reply along which the module is pulled
 CLIP = 1.0  # of the gradient's norm
 
@@ -59,7 +60,7 @@ class Settings:
     pull: float = 3.0
     every: int = 10
     patience: int = 2
-    least: int = 60
+    least: int = 30
     first_layer: float = 0.0  # of the layers, from where on they are adapted, as a share
 
     @classmethod
@@ -86,6 +87,7 @@ class _Row:
     invocation: list[int]
     reply: list[int]
     keeps: bool
+    weights: Tensor  # of the reply's tokens: the answer counts more
     past: list[tuple[Tensor, Tensor]] | None = None
     goal: Tensor | None = None
 
@@ -216,7 +218,12 @@ class Distilling(Repositioning):
         closing = getattr(self.tokenizer, "eos_token_id", None)
         end = [closing if closing in ends else ends[0]] if ends else []
         keeps = lesson.kind == "keep"
-        return _Row(asked[:turn], asked[turn:begins], (whole[begins:] + end)[: KEPT if keeps else None], keeps)
+        reply = (whole[begins:] + end)[: KEPT if keeps else None]
+        weights = torch.ones(len(reply))
+        if lesson.stress and lesson.reply.endswith(lesson.stress):
+            lead = self._renderer.with_reply(lesson.messages, lesson.reply.removesuffix(lesson.stress).rstrip())
+            weights[shared(lead, whole) - begins : len(whole) - begins] = STRESS
+        return _Row(asked[:turn], asked[turn:begins], reply, keeps, weights)
 
     def _start(self, text: str) -> list[tuple[Tensor, Tensor]]:
         """KV of a text behind nothing: what a trained prefix begins as."""
@@ -300,14 +307,15 @@ class Distilling(Repositioning):
         with self.lock, running(self.model, as_it_is=True), torch.enable_grad():
             found = self._replies(rows, weights)
             wanted = torch.tensor([token for row in rows for token in row.reply], device=found[0].device)
-            return cross_entropy(torch.cat(found).float(), wanted)
+            losses = cross_entropy(torch.cat(found).float(), wanted, reduction="none")
+            return _weighted(losses, rows)
 
     def _strayed(self, rows: Sequence[_Row], weights: _Weights) -> Tensor:
         """Divergence from what the base says along the replies, in nats, a mean over their tokens."""
         with self.lock, running(self.model, as_it_is=True), torch.enable_grad():
             now = torch.cat(self._replies(rows, weights)).float().log_softmax(dim=-1)
             goal = torch.cat([row.goal for row in rows if row.goal is not None]).float()
-            return (goal.exp() * (goal - now)).sum(dim=-1).mean()
+            return _weighted((goal.exp() * (goal - now)).sum(dim=-1), rows)
 
     def _answered(self, rows: Sequence[_Row], weights: _Weights) -> bool:
         """Whether each reply would be given, token by token."""
@@ -318,6 +326,12 @@ class Distilling(Repositioning):
     @property
     def _device(self) -> torch.device:
         return self.model.get_input_embeddings().weight.device  # type: ignore[no-any-return]
+
+
+def _weighted(values: Tensor, rows: Sequence[_Row]) -> Tensor:
+    """The mean of a value for each token of the replies, the answers counting more."""
+    weights = torch.cat([row.weights for row in rows]).to(values.device)
+    return (values * weights).sum() / weights.sum()
 
 
 def _past(rows: Sequence[_Row], weights: _Weights | None) -> list[tuple[Tensor, Tensor]] | None:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from memos_core import examination
 from memos_core.cube import Answer, Report
+from memos_core.examination import IN_CONTEXT, KNOWN, OPEN, TURNS, essence, halves, holds, strangers
 from memos_core.hf.distil import Distilling
 from memos_core.hf.module import Module
 from memos_core.hf.prefix import Prompt, Scope
@@ -89,18 +89,16 @@ class Examining(Distilling):
         """What a module does, measured; it is forced on. Deterministic. seconds: what making it took, for the report."""
         base = self.baseline()
         taught = [probe.expected for probe in course.probes]
-        strangers = examination.strangers(course.facts)
-        halves = examination.halves(course.facts)
         with self.activate(module):
             answers = self._probed(course.probes)
-            known = self._held([question for question, _ in examination.KNOWN], [words for _, words in examination.KNOWN])
-            leaked = self._named(strangers, taught)
-            neighbours = self._named(halves, taught)
-            context = self._held([f"{text} {question}" for text, question, _ in examination.IN_CONTEXT],
-                                 [words for *_, words in examination.IN_CONTEXT])  # fmt: skip
-            opened = self._named(examination.OPEN, taught)
-            perplexed = [self._turn_perplexity([(question, reply)]) for question, reply in zip(examination.OPEN, base.open, strict=True)]
-            text, turns = self._text_perplexity(ORDINARY), self._turn_perplexity(examination.TURNS)
+            known = self._held([question for question, _ in KNOWN], [words for _, words in KNOWN])
+            leaked = self._named(strangers(course.facts), taught)
+            neighbours = self._named(halves(course.facts), taught)
+            context = self._held([f"{text} {question}" for text, question, _ in IN_CONTEXT],
+                                 [words for *_, words in IN_CONTEXT])  # fmt: skip
+            opened = self._named(OPEN, taught)
+            perplexed = [self._turn_perplexity([(question, reply)]) for question, reply in zip(OPEN, base.open, strict=True)]
+            text, turns = self._text_perplexity(ORDINARY), self._turn_perplexity(TURNS)
         fine = [now or not then for now, then in zip(context, base.in_context, strict=True)]
         fine += [not named and now <= WORSE * then for named, now, then in zip(opened, perplexed, base.open_perplexity, strict=True)]
         report = Report(
@@ -121,17 +119,17 @@ class Examining(Distilling):
         """What the model does without any module."""
         key = self.base_identity.key
         if self._baseline is None or self._baseline[0] != key:
-            replies = tuple(self._said(list(examination.OPEN)))
+            replies = tuple(self._said(list(OPEN)))
             found = Baseline(
-                known=tuple(self._held([question for question, _ in examination.KNOWN], [words for _, words in examination.KNOWN])),
+                known=tuple(self._held([question for question, _ in KNOWN], [words for _, words in KNOWN])),
                 in_context=tuple(
-                    self._held([f"{text} {question}" for text, question, _ in examination.IN_CONTEXT],
-                               [words for *_, words in examination.IN_CONTEXT])
+                    self._held([f"{text} {question}" for text, question, _ in IN_CONTEXT],
+                               [words for *_, words in IN_CONTEXT])
                 ),
                 open=replies,
-                open_perplexity=tuple(self._turn_perplexity([pair]) for pair in zip(examination.OPEN, replies, strict=True)),
+                open_perplexity=tuple(self._turn_perplexity([pair]) for pair in zip(OPEN, replies, strict=True)),
                 text=self._text_perplexity(ORDINARY),
-                turns=self._turn_perplexity(examination.TURNS),
+                turns=self._turn_perplexity(TURNS),
             )  # fmt: skip
             self._baseline = (key, found)
         return self._baseline[1]
@@ -144,7 +142,7 @@ class Examining(Distilling):
             best = self.rank(probe.question, options)[0][0]
             found.append(
                 Answer(question=probe.question, expected=probe.expected, fact=probe.fact, ranked=best == options[0],
-                       said=examination.holds(reply, examination.essence(probe.expected)))
+                       said=holds(reply, essence(probe.expected)))
             )  # fmt: skip
         return found
 
@@ -157,12 +155,12 @@ class Examining(Distilling):
 
     def _held(self, questions: Sequence[str], words: Sequence[str]) -> list[bool]:
         """Whether each greedy answer holds one of its words."""
-        return [examination.holds(reply, wanted) for reply, wanted in zip(self._said(questions), words, strict=True)]
+        return [holds(reply, wanted) for reply, wanted in zip(self._said(questions), words, strict=True)]
 
     def _named(self, questions: Sequence[str], taught: Sequence[str]) -> list[bool]:
         """Whether each greedy answer holds something that was taught."""
-        words = [examination.essence(answer) for answer in taught]
-        return [any(examination.holds(reply, word) for word in words) for reply in self._said(questions)]
+        words = [essence(answer) for answer in taught]
+        return [any(holds(reply, word) for word in words) for reply in self._said(questions)]
 
     def _turn_perplexity(self, turns: Sequence[tuple[str, str]]) -> float:
         """Of assistants' replies, per token."""
@@ -178,7 +176,7 @@ class Examining(Distilling):
         total, count = 0.0, 0
         for text in texts:
             tokens = self._renderer.plain(text)
-            modules = self._acting([{"role": "user", "content": text}], None)
+            modules = self._acting([{"role": "user", "content": text}], None, None)
             prompt = self._prompt(tokens, None, None, modules)
             prompt = Prompt(prompt.identity, prompt.tokens, prompt.public, "", modules, len(tokens))
             request = Request(self, prompt, 0, False)

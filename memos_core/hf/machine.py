@@ -23,7 +23,7 @@ from memos_core.hf.prompt import Message, Renderer, shared
 from memos_core.hf.rates import Rates
 from memos_core.hf.steering import Steering, SteeringVector, checked, steering_key
 
-Router = Callable[[Sequence[Message], Scope], Sequence[Module]]
+Router = Callable[[Sequence[Message], Any, Scope], Sequence[Module]]
 
 
 def several(modules: Sequence[Module]) -> tuple[Module, ...]:
@@ -131,16 +131,16 @@ class Machine:
             check_fits(self.model, module.weights)
 
     def route(self, key: object, router: Router | None) -> None:
-        """Ask `router` from now on which modules act on a request: (messages, scope) -> modules. None: no longer."""
+        """Ask `router` from now on which modules act on a request: (messages, plan, scope) -> modules. None: no longer."""
         with self.lock:
             if router is None:
                 self._routers.pop(key, None)
             else:
                 self._routers[key] = router
 
-    def _acting(self, messages: Sequence[Message], scope: Scope) -> tuple[Module, ...]:
+    def _acting(self, messages: Sequence[Message], plan: Any, scope: Scope) -> tuple[Module, ...]:
         """The modules of a request: those that are active here and now, and those it is routed to."""
-        routed = [module for router in list(self._routers.values()) for module in router(messages, scope)]
+        routed = [module for router in list(self._routers.values()) for module in router(messages, plan, scope)]
         return several((*self._modules.get(), *routed))
 
     def tokens(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> list[int]:
@@ -155,7 +155,7 @@ class Machine:
 
     def _asked(self, messages: Sequence[Message], plan: Any, scope: Scope) -> Prompt:
         """The prompt of a conversation that is to be answered, with the modules that act on it."""
-        tokens, modules = self.tokens(messages), self._acting(messages, scope)
+        tokens, modules = self.tokens(messages), self._acting(messages, plan, scope)
         prompt = self._prompt(tokens, plan, scope, modules)
         if not any(module.form is ParameterForm.ALORA for module in modules):
             return prompt

@@ -32,7 +32,7 @@ import numpy as np
 from memos_core import Activation, MemCube, MemOS, NotFound, blobs, store
 from memos_core.changes import Add, Relate
 from memos_core.conflict.resolution import Related
-from memos_core.cube import LOCAL_OWNER, ActivationForm
+from memos_core.cube import LOCAL_OWNER, ActivationForm, Parameter, ParameterForm, Report
 from memos_core.intake import Template, as_searchable, identity
 from memos_core.parse import notes
 from memos_core.transform import activation_cube
@@ -72,6 +72,16 @@ def add_activation(memos: MemOS) -> None:
     memos._store.commit([Add(activation_cube(payload, ANA, NOW), LOCAL_OWNER, parents=parents, relation="prefilled from")])
 
 
+def add_module(memos: MemOS) -> None:
+    """A module distilled from the first two facts, as `learning` keeps it."""
+    sources = [find(memos, "one"), find(memos, "two")]
+    blob = memos._store.blobs.put(b"weights that hold zanzibarine" * 99)
+    weights = Parameter(form=ParameterForm.ALORA, blob=blob, bytes=1, base_model="m", report=REPORT)
+    cube = activation_cube(Activation(form=ActivationForm.KV, blob="", bytes=0, model="m"), ANA, NOW)
+    parents = tuple((source.id, source.version) for source in sources)
+    memos._store.commit([Add(cube.model_copy(update={"payload": weights}), LOCAL_OWNER, parents=parents, relation="distilled from")])
+
+
 def contradict(memos: MemOS) -> None:
     """Two facts found to contradict each other, as whoever finds it files it."""
     memos._store.commit([Relate(Related(find(memos, "two").id, find(memos, "four").id, why="other things"), LOCAL_OWNER, NOW)])
@@ -95,6 +105,7 @@ def rearrange(memos: MemOS, operation: str, *paths: str) -> None:
         getattr(memos, operation)(ANA, *paths, now=NOW)
 
 
+REPORT = Report(ranked=1, said=1, known=1, leaked=0, neighbours=0, text=1, turns=1, unharmed=1, seconds=1)
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(200))
 LIST = [said("two", "Ana lives in Lisbon."), said("three", "Quixotrope is for Ana."), said("four", "Ana plays the cello.")]
 OPERATIONS: dict[str, Callable[[MemOS], Any]] = {
@@ -106,6 +117,7 @@ OPERATIONS: dict[str, Callable[[MemOS], Any]] = {
     "a turn": lambda memos: memos.begin([said("five", "What does Ana like?")], scope=ANA, session="t", now=NOW).commit("Much.", now=NOW),
     "update": lambda memos: memos.update(find(memos, "one").id, text="Ana loves zanzibarine.", priority=0.5, now=NOW),
     "an activation": add_activation,
+    "a module": add_module,
     "rollback": lambda memos: memos.rollback(find(memos, "one").id, 1, now=NOW),
     "another scope": lambda memos: memos.remember(said("six", "Ben has a xylophile dog."), scope=BEN, now=NOW),
     "remember and close": lambda memos: (memos.remember(said("seven", "Ben has a cat."), scope=BEN, now=NOW), memos.close()),
@@ -271,6 +283,7 @@ def portrait(folder: Path) -> Any:
         "uses": sorted(table("SELECT e.id, e.session, e.turn, e.form, u.recalls FROM usage_events e LEFT JOIN usage u USING (id)")),
         "grants": table("SELECT * FROM grants ORDER BY 1, 2, 3"),
         "doomed": table("SELECT * FROM doomed"),
+        "retraining": table("SELECT scope, form, ids FROM retraining ORDER BY number"),
     }
     db.close()
     return json.loads(json.dumps(found))
