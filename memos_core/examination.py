@@ -9,7 +9,9 @@ import random
 import re
 from collections.abc import Sequence
 
-from memos_core.lessons import DETERMINERS, Fact, question
+from memos_core.statements import Fact
+from memos_core.statements.questions import question
+from memos_core.statements.words import DETERMINERS
 
 
 def _table(text: str) -> tuple[tuple[str, ...], ...]:

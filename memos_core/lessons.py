@@ -1,7 +1,7 @@
 """What a module is taught and asked: statements, questions and answers in several phrasings, by rules from facts. Pure.
 
 Source: MemOS §4.1 (plaintext ⇒ parameter). Ours: the phrasings, and which of them are held out: a probe is never in a phrasing that was
-taught. A question is made of the sentence itself: its subject, its verb, and what the verb says of the subject.
+taught.
 """
 
 from __future__ import annotations
@@ -13,34 +13,11 @@ from dataclasses import dataclass
 from itertools import chain
 
 from memos_core.cube import CubeId
+from memos_core.statements import Fact, base, is_past, take_apart
+from memos_core.statements.questions import asking, asks_for, backwards, indirect, inside, is_person, question
+from memos_core.statements.words import BE, DAYS, DETERMINERS, MONTHS, NUMBERS
 
 Message = dict[str, str]
-
-_BE = frozenset("is are was were am".split())
-_HAVE = frozenset("has have had".split())
-_PREPOSITIONS = frozenset("in at on to from by as for with of near under over into about against behind beside".split())
-DETERMINERS = frozenset("the a an my our his her their its this that".split())
-_MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
-_DAYS = "Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday"
-_YEAR = re.compile(rf"(?:in |since )?(?:1[0-9]|20)\d\d$|.*\b(?:{_MONTHS}|{_DAYS})\b")
-_BASES = {"goes": "go", "does": "do", "has": "have", "studies": "study", "flies": "fly", "carries": "carry", "teaches": "teach"}
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """A sentence taken apart: "Ana Roth | works | as | a nurse". link: preposition or participle between verb and answer, "" for none."""
-
-    id: CubeId
-    text: str
-    subject: str
-    verb: str
-    link: str
-    answer: str
-
-    @property
-    def says(self) -> str:
-        """The sentence without its answer."""
-        return " ".join(filter(None, (self.subject, self.verb, self.link)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,101 +61,6 @@ class Course:
     unread: tuple[CubeId, ...]  # facts that could not be taken apart: taught as statements, never asked
 
 
-def take_apart(id: CubeId, text: str, speaker: str | None = None) -> Fact | None:
-    """A fact of one sentence as subject, verb, link and answer; None when it is not of that form."""
-    words = text.strip().rstrip(".!").split()
-    place = _verb(words)
-    if place is None or not 3 <= len(words) <= 30:
-        return None
-    subject, verb, rest = words[:place], words[place], words[place + 1 :]
-    if subject == ["I"]:
-        subject, verb = [speaker or "the user"], _third_person(verb)
-    cut = max((n for n, word in enumerate(rest[:-1]) if word.lower() in _PREPOSITIONS and n <= 2), default=-1)
-    link, answer = rest[: cut + 1], rest[cut + 1 :]
-    if not answer:
-        return None
-    return Fact(id, text.strip(), " ".join(subject), verb, " ".join(link), " ".join(answer))
-
-
-def _third_person(verb: str) -> str:
-    """I am -> is, I live -> lives, I moved -> moved."""
-    if verb in ("am", "have"):
-        return {"am": "is", "have": "has"}[verb]
-    return verb if verb in _BE | _HAVE or verb.endswith(("s", "ed")) else f"{verb}s"
-
-
-def _verb(words: Sequence[str]) -> int | None:
-    """Where the verb of a plain statement stands."""
-    for place, word in enumerate(words[:8]):
-        if place == 0:
-            continue
-        lower = word.lower()
-        named = words[place - 1][:1].isupper() or words[place - 1].isdigit() or words[0].lower() in DETERMINERS
-        if lower in _BE | _HAVE or (words[0] == "I" and place == 1):
-            return place
-        if (
-            named
-            and word == lower
-            and re.fullmatch(r"[a-z]{2,}(?:s|ed)|went|met|bought|sold|made|wrote|won|took|built|drew|grew|wore|rode|ran", lower)
-        ):
-            if words[0].lower() in DETERMINERS and place == 1:
-                continue
-            return place
-    return None
-
-
-def base(verb: str) -> str:
-    """works -> work, studies -> study, painted -> paint; what is not known stays."""
-    if verb in _BASES:
-        return _BASES[verb]
-    if verb.endswith("ies"):
-        return verb[:-3] + "y"
-    if verb.endswith(("sses", "shes", "ches", "xes", "oes")):
-        return verb[:-2]
-    return verb[:-1] if verb.endswith("s") and not verb.endswith("ss") else verb
-
-
-def _asks_for(fact: Fact) -> tuple[str, str]:
-    """(question word, link that stays in the question)."""
-    last = fact.link.split()[-1].lower() if fact.link else ""
-    before = " ".join(fact.link.split()[:-1])
-    first = fact.answer.split()[0]
-    if last in ("in", "on", "at", "since") and _YEAR.match(fact.answer):
-        return "When", before
-    if last == "by" and first[:1].isupper():
-        return "Who", f"{before} by".strip()
-    if (last in ("in", "at", "near") and first[:1].isupper() and fact.verb not in _BE) or (
-        last in ("in", "at") and fact.verb in _BE and first[:1].isupper()
-    ):
-        return "Where", before
-    return "What", fact.link
-
-
-def question(fact: Fact) -> str:
-    """A plain question for the answer."""
-    word, link = _asks_for(fact)
-    if word == "Who":
-        return f"Who {fact.link.removesuffix(' by')} {fact.subject}?" if fact.verb in _BE else f"Who {fact.verb} {fact.subject}?"
-    if fact.verb in _BE:
-        return " ".join(filter(None, (word, fact.verb, fact.subject, link))) + "?"
-    past = fact.verb.endswith("ed") and not fact.verb.endswith("eed")
-    return " ".join(filter(None, (word, "did" if past else "does", fact.subject, base(fact.verb), link))) + "?"
-
-
-def indirect(fact: Fact) -> str:
-    """The same as a clause: "what Ana Roth works as"."""
-    word, link = _asks_for(fact)
-    if word == "Who":
-        return question(fact).rstrip("?").replace("Who", "who", 1)
-    return " ".join(filter(None, (word.lower(), fact.subject, fact.verb, link)))
-
-
-def backwards(fact: Fact) -> str:
-    """The question for the subject."""
-    who = "What" if fact.subject.split()[0].lower() in DETERMINERS else "Who"
-    return " ".join(filter(None, (who, fact.verb, fact.link, fact.answer))) + "?"
-
-
 # By what a verb says, other questions that ask for the same; {0} is the subject.
 OTHERWISE: dict[tuple[str, str], tuple[str, ...]] = {
     ("work", "as"): ("What is the profession of {0}?", "What is {0}'s job?", "How does {0} make a living?"),
@@ -206,7 +88,7 @@ TAUGHT: tuple[Callable[[Fact], str], ...] = (
     lambda fact: f"I would like to know {indirect(fact)}.",
     lambda fact: f"Complete the sentence: {fact.says} ...",
     lambda fact: f"{fact.subject}: {question(fact)[0].lower()}{question(fact)[1:]}",
-    lambda fact: f"What do you know about {fact.subject}?",
+    lambda fact: f"What do you know about {inside(fact)}?",
     lambda fact: f"{question(fact)} I forgot.",
 )
 HELD_OUT: tuple[Callable[[Fact], str], ...] = (
@@ -222,8 +104,11 @@ def watching(fact: Fact) -> str:
 
 def otherwise(fact: Fact) -> tuple[str, ...]:
     """The question in other words, where the verb is a common one."""
-    found = OTHERWISE.get((base(fact.verb), fact.link)) or OTHERWISE.get((fact.verb, fact.link)) or OF_KIND[_asks_for(fact)[0]]
-    return tuple(form.format(fact.subject) for form in found)
+    found = () if is_past(fact.verb) and fact.verb not in BE else OTHERWISE.get((base(fact.verb), fact.link), ())
+    found = found or OTHERWISE.get((fact.verb, fact.link), ())
+    if not found and fact.subject.split()[0].lower() in DETERMINERS:  # of things alone
+        found = OF_KIND[asks_for(fact)[0]]
+    return tuple(form.format(inside(fact)) for form in found)
 
 
 def lessons(facts: Sequence[Fact], ask: Callable[[str], Sequence[str]] | None = None) -> tuple[Lesson, ...]:
@@ -242,13 +127,48 @@ def probes(facts: Sequence[Fact], seed: int = 0) -> tuple[Probe, ...]:
     """Two held-out questions for each fact, with three answers of other facts of the same kind, or of others of the same form."""
     rng, found = random.Random(seed), []
     for fact in facts:
-        alike = [each.answer for each in facts if each.answer != fact.answer and (each.verb, each.link) == (fact.verb, fact.link)]
-        rest = [each.answer for each in facts if each.answer != fact.answer and each.answer not in alike]
+        other = list({each.answer.casefold(): each for each in facts if each.answer.casefold() != fact.answer.casefold()}.values())
+        alike = [each.answer for each in other if (each.verb, each.link) == (fact.verb, fact.link)]
+        rest = [each.answer for each in other if each.answer not in alike]
         rng.shuffle(alike)
         rng.shuffle(rest)
-        others = tuple((alike + rest)[:3])
-        found += [Probe(phrase(fact), fact.answer, others, fact.says, fact.id) for phrase in HELD_OUT]
+        others = (alike + rest)[:3]
+        others += _made_up(fact, others)[: 3 - len(others)]
+        found += [Probe(phrase(fact), fact.answer, tuple(others), fact.says, fact.id) for phrase in HELD_OUT]
     return tuple(found)
+
+
+def _made_up(fact: Fact, taken: Sequence[str]) -> list[str]:
+    """At least three wrong answers of the same kind: other years, numbers, days, names or nouns. The same for the same fact."""
+    answer, rng = fact.answer, random.Random(fact.answer)
+    first, *more = answer.split()
+    year = re.search(r"\b\d{4}\b", answer)
+    number = year or re.search(r"\d+", answer)
+    word = re.search(rf"\b(?:{'|'.join(NUMBERS)})\b|\b(?:{DAYS})|\b(?:{MONTHS})\b", answer)
+    article = first.lower() if first.lower() in ("a", "an", "the") and more else ""
+    if number:
+        away = rng.sample([-41, -23, -12, 8, 16, 34], 6) if year else rng.sample(range(1, 10), 6)
+        found = [f"{answer[: number.start()]}{int(number[0]) + step}{answer[number.end() :]}" for step in away]
+    elif word:
+        row = next(each for each in (NUMBERS[1:], DAYS.split("|"), MONTHS.split("|"), NUMBERS) if word[0] in each)
+        found = [f"{answer[: word.start()]}{each}{answer[word.end() :]}" for each in rng.sample(row, len(row))]
+    elif article:
+        nouns = _JOBS if fact.link.endswith("as") or is_person(answer.split()) else _OTHER_NOUNS
+        fitting = [noun for noun in nouns if article == "the" or (noun[0] in "aeiou") == (article == "an")]
+        found = [f"{first} {noun}" for noun in rng.sample(fitting, len(fitting))]
+    elif first[:1].isupper():
+        names = _OTHER_PLACES if asking(fact)[0] == "Where" else NAMES
+        size = min(len(answer.split()), 2) if names is NAMES else 1
+        found = [" ".join(rng.sample(names, size)) for _ in range(12)]
+    else:
+        found = [noun if not answer.endswith("s") else f"{noun}s" for noun in rng.sample(_OTHER_NOUNS, len(_OTHER_NOUNS))]
+    wrong = {each.casefold(): each for each in found}
+    return [each for folded, each in wrong.items() if folded not in {answer.casefold(), *map(str.casefold, taken)}]
+
+
+_OTHER_PLACES = "Lisbon Oslo Turin Leeds Bruges Riga Malmo Zagreb Tartu Seville".split()
+_OTHER_NOUNS = "lamp basket carpet violin kettle ladder umbrella engine apple orange island onion".split()
+_JOBS = "tailor carpenter florist librarian electrician architect engineer actor translator miner".split()
 
 
 NAMES = "Marlo Venn Tessa Brandt Ivo Kestrel Lune Abbot Sorin Hale Greta Moss Dario Finch Edda Rowan Piers Calloway Nora Stig".split()
@@ -304,6 +224,8 @@ def kept(facts: Sequence[Fact], seed: int = 0) -> tuple[Lesson, ...]:
         same = [each for each in facts if (each.verb, each.link) == (fact.verb, fact.link)]
         names = [mixed(fact.subject, subjects, rng) for _ in range(2)] + [unknown(fact.subject, rng) for _ in range(4)]
         for other in names:
+            if any(set(subject.lower().split()) <= set(other.lower().split()) for subject in subjects):
+                continue  # it is taught, not kept
             stranger = Fact(fact.id, "", other, fact.verb, fact.link, rng.choice(same).answer)
             asked = rng.choice([*(phrase(stranger) for phrase in TAUGHT), *otherwise(stranger)])
             found.append(Lesson((("user", asked),), f"{stranger.says} {stranger.answer}.", "keep", fact.id, f"{stranger.answer}."))

@@ -19,8 +19,9 @@ from memos_core.cube import CubeId, MemCube, Parameter, Plaintext, Scope, State,
 from memos_core.errors import InvalidInput, StoreCorrupt
 from memos_core.heads import problem_of
 from memos_core.house import House
-from memos_core.lessons import question, take_apart
 from memos_core.routing import Profile, Routed, name_of, points_back, route
+from memos_core.statements import take_apart
+from memos_core.statements.questions import question
 from memos_core.store.snapshot import Snapshot
 
 LOADED_BYTES = 512 << 20

@@ -9,21 +9,9 @@ from benchmarks.invented import SEALED, TUNED
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memos_core.lessons import (
-    HELD_OUT,
-    TAUGHT,
-    Course,
-    Fact,
-    backwards,
-    base,
-    course,
-    indirect,
-    otherwise,
-    probes,
-    question,
-    take_apart,
-    watching,
-)
+from memos_core.lessons import HELD_OUT, TAUGHT, Course, course, otherwise, probes, watching
+from memos_core.statements import Fact, base, take_apart
+from memos_core.statements.questions import backwards, indirect, question
 
 ASKED = """
 Marelia Tonn works as a glassblower. | What does Marelia Tonn work as?
@@ -75,6 +63,8 @@ Ana grew up in Porto. | Where did Ana grow up?
 Ana comes from Porto. | Where does Ana come from?
 Ana was born in 1980. | When was Ana born?
 Ana met Ben in Porto. | Where did Ana meet Ben?
+Dana taught Ben chess. | What did Dana teach Ben?
+Dana collects old maps of Lisbon. | What does Dana collect?
 Ana gave Ben a book. | What did Ana give Ben?
 Ana lives in Porto, Portugal. | Where does Ana live?
 Ana Maria Costa plays the flute. | What does Ana Maria Costa play?
@@ -130,6 +120,7 @@ Ana is learning to play the guitar.
 Ana is going to buy a car.
 Ben runs every morning.
 The weather is nice today.
+The concert was cancelled.
 Ana will move to Porto.
 Ana wants to buy a car.
 Ana has bought a car.
@@ -190,6 +181,8 @@ The nurses work at night. | when the nurses work | Who works at night?
 The lamps are behind the sofa. | where the lamps are | What is behind the sofa?
 Ana's dog is called Rufus. | what Ana's dog is called | What is called Rufus?
 Porto is the home of Ana. | what Porto is the home of | What is the home of Ana?
+Room 4 is in Leeds. | where Room 4 is | What is in Leeds?
+Patient 12 prefers slot 3. | what Patient 12 prefers | Who prefers slot 3?
 My parents have two dogs. | what my parents have | Who has two dogs?
 I live in Porto. | where the user lives | Who lives in Porto?
 """

@@ -39,7 +39,8 @@ practice:practise practised practising|realize:realise realised|analyze:analyse 
 
 
 @lru_cache(maxsize=1)
-def _bases() -> dict[str, str]:
+def irregular_forms() -> dict[str, str]:
+    """Irregular forms and the base of each: took -> take, children -> child. Do not change it."""
     table: dict[str, str] = {}
     for entry in _FORMS.replace("\n", "|").strip("|").split("|"):
         base, _, forms = entry.partition(":")
@@ -52,7 +53,7 @@ def _bases() -> dict[str, str]:
 
 def irregular(word: str) -> bool:
     """Whether a word in lower case is an irregular form, such as took or children."""
-    return word in _bases()
+    return word in irregular_forms()
 
 
 @lru_cache(maxsize=100_000)
@@ -61,4 +62,4 @@ def stem(word: str) -> str:
     if not word.isalpha():
         return word
     # A new stemmer each time a new word is met: the object keeps state while it works and threads share this cache.
-    return str(snowballstemmer.stemmer("english").stemWord(_bases().get(word, word)))
+    return str(snowballstemmer.stemmer("english").stemWord(irregular_forms().get(word, word)))

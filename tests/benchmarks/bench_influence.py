@@ -54,7 +54,11 @@ def words(text: str) -> set[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    made = cases(json.loads((parser.parse_args().data / "locomo_dev.json").read_text()))[FIRST:]
+    parser.add_argument("--most", type=int, help="so many answers")
+    arguments = parser.parse_args()
+    made = cases(json.loads((arguments.data / "locomo_dev.json").read_text()))[FIRST:]
+    if arguments.most:
+        made = made[: arguments.most]
     engine = HFEngine.load()
     named = overlapping = either = counted = 0
     credited = {by: Counter[str]() for by in ("attention", "words")}

@@ -20,7 +20,8 @@ from memos_core.hf import HFEngine
 from memos_core.hf.distil import Settings
 from memos_core.hf.module import Module
 from memos_core.hf.signals import ORDINARY
-from memos_core.lessons import course, take_apart
+from memos_core.lessons import course
+from memos_core.statements import take_apart
 from tests.benchmarks import invented
 
 ASKED = {
@@ -37,16 +38,18 @@ def said(engine: HFEngine, questions: list[str]) -> list[str]:
     return replies
 
 
-def measure(engine: HFEngine, facts: tuple[invented.Invented, ...], module: Module | None, show: bool = False) -> dict[str, float]:
+def measure(
+    engine: HFEngine, facts: tuple[invented.Invented, ...], module: Module | None, knew: list[bool] | None = None, show: bool = False
+) -> tuple[dict[str, float], list[bool]]:
     asked = [(fact, question) for fact in facts for question in fact.asked]
     answers = [fact.answer for fact in facts]
 
-    def everything() -> dict[str, float]:
+    def everything() -> tuple[dict[str, float], list[bool]]:
         ranked = []
         for fact, question in asked:
-            known = take_apart("", fact.statement)
-            assert known is not None
-            options = [f"{known.says} {known.answer.replace(fact.answer, other)}." for other in (fact.answer, *fact.others)]
+            read = take_apart("", fact.statement)
+            assert read is not None
+            options = [f"{read.says} {read.answer.replace(fact.answer, other)}." for other in (fact.answer, *fact.others)]
             ranked.append(engine.rank(question, options)[0][0] == options[0])
         replies = said(engine, [question for _, question in asked])
         hit = [fact.answer.lower() in reply.lower() for (fact, _), reply in zip(asked, replies, strict=True)]
@@ -59,16 +62,19 @@ def measure(engine: HFEngine, facts: tuple[invented.Invented, ...], module: Modu
                 print("   ", "yes" if good else "NO ", question, "->", reply)
             for reply in known_replies[:5] + strangers[:5] + halves + context[:2]:
                 print("       ", reply.replace("\n", " "))
-        return {
+        known = [holds(reply, words) for reply, (_, words) in zip(known_replies, invented.KNOWN, strict=True)]
+        counted = [now for now, then in zip(known, knew or [True] * len(known), strict=True) if then]
+        row = {
             "ranked": sum(ranked) / len(ranked),
             "said": sum(hit) / len(hit),
             "text": engine._text_perplexity(ORDINARY),
             "turns": engine._turn_perplexity([*TURNS, *(("Tell me something.", text) for text in ORDINARY)]),
-            "known": sum(holds(r, w) for r, (_, w) in zip(known_replies, invented.KNOWN, strict=True)) / len(known_replies),
+            "known": sum(counted) / len(counted),
             "leaked": sum(named[0]) / len(named[0]),
             "neighbours": sum(named[1]) / len(named[1]),
             "context": sum(holds(r, w) for r, (_, _, w) in zip(context, invented.IN_CONTEXT, strict=True)) / len(context),
         }
+        return row, known
 
     if module is None:
         return everything()
@@ -104,7 +110,7 @@ def main() -> int:
     for each in arguments.set:
         name, _, value = each.partition("=")
         changed[name] = type(getattr(Settings(), name))(float(value))
-    base = measure(engine, facts, None)
+    base, knew = measure(engine, facts, None)
     print(f"{'base':8}", " ".join(f"{name} {value:.3f}" for name, value in base.items()), flush=True)
     met = True
     for form in arguments.form or list(ParameterForm):
@@ -112,7 +118,7 @@ def main() -> int:
         for seed in range(arguments.seeds):
             settings = Settings.of(form, **changed)
             module, seconds, steps = distilled(engine, facts, ParameterForm(form), seed, settings, arguments.show)
-            row = measure(engine, facts, module, arguments.show)
+            row, _ = measure(engine, facts, module, knew, arguments.show)
             row |= {"text": row["text"] / base["text"], "turns": row["turns"] / base["turns"], "seconds": seconds, "steps": steps,
                     "bytes": float(module.weights.bytes)}  # fmt: skip
             rows.append(row)

@@ -42,10 +42,16 @@ def called(fact: Fact) -> str:
     return fact.subject.removeprefix("The ")
 
 
+def short_names(fact: Fact) -> list[str]:
+    """The first name and the last; of a thing Zorvex, with and without an article."""
+    first, last = called(fact).split()
+    return [first, f"the {first}"] if is_thing(fact) else [first, last]
+
+
 def renamed(text: str, fact: Fact, name: str) -> str:
-    """The question about something else; of a thing without its article, when the new name is one word."""
-    if is_thing(fact) and " " not in name:
-        text = text.replace("the " + called(fact), name).replace("The " + called(fact), name)
+    """The question with another name. Of a thing, one that is a single word or has an article takes the place of the article too."""
+    if is_thing(fact) and (" " not in name or name.startswith("the ")):
+        text = text.replace(f"the {called(fact)}", name).replace(f"The {called(fact)}", name[:1].upper() + name[1:])
     return text.replace(called(fact), name)
 
 
@@ -63,9 +69,7 @@ def pointing(text: str, fact: Fact, woman: bool) -> str:
 def related(facts: Sequence[Invented]) -> dict[str, list[Request]]:
     known = list(zip(facts, taken_apart(facts), strict=True))
     asked = [(one, fact) for each, fact in known for one in each.asked]
-    short = [
-        renamed(one, fact, part) for one, fact in asked for part in ([called(fact).split()[0]] if is_thing(fact) else fact.subject.split())
-    ]
+    short = [renamed(one, fact, part) for one, fact in asked for part in short_names(fact)]
     back = [
         (pointing(one, fact, place % 2 == 1), called(fact))
         for place, (each, fact) in enumerate(known)
