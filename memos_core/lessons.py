@@ -63,23 +63,40 @@ class Course:
 
 # By what a verb says, other questions that ask for the same; {0} is the subject.
 OTHERWISE: dict[tuple[str, str], tuple[str, ...]] = {
-    ("work", "as"): ("What is the profession of {0}?", "What is {0}'s job?", "How does {0} make a living?"),
-    ("live", "in"): ("Where is {0} at home?", "Which place does {0} live in?", "Where is {0}'s house?"),
-    ("play", ""): ("What can {0} play?", "What is {0} good at playing?"),
-    ("is", "allergic to"): ("Which allergy does {0} have?", "What is bad for {0}?", "What must {0} stay away from?"),
-    ("speak", ""): ("Which language does {0} speak?", "What is {0}'s language?"),
-    ("like", ""): ("What is {0} fond of?", "What makes {0} happy?"),
-    ("prefer", ""): ("What is {0}'s preference?", "What would {0} choose?"),
-    ("own", ""): ("What belongs to {0}?", "What does {0} have?"),
-    ("have", ""): ("What does {0} own?", "What belongs to {0}?"),
-    ("study", ""): ("What is {0} learning?", "Which subject is {0} studying?"),
-    ("teach", ""): ("What can one learn from {0}?", "Which subject does {0} give lessons in?"),
-    ("is", "married to"): ("Who is the husband or wife of {0}?", "Whom did {0} marry?"),
-}
+    ("work", "as"): (
+        "What is the profession of {0}?", "What is {0}'s job?", "How does {0} make a living?", "What is {0} by trade?",
+        "Which work does {0} do every day?",
+    ),
+    ("live", "in"): (
+        "Where is {0} at home?", "Which place does {0} live in?", "Where is {0}'s house?", "What is the address of {0}?",
+        "In which town can I visit {0}?",
+    ),
+    ("play", ""): (
+        "What can {0} play?", "What is {0} good at playing?", "Which instrument or game is {0}'s?", "What is {0} practising?",
+        "What is {0} famous for playing?",
+    ),
+    ("is", "allergic to"): (
+        "Which allergy does {0} have?", "What is bad for {0}?", "What must {0} stay away from?", "What makes {0} sick?",
+        "What should nobody serve to {0}?",
+    ),
+    ("speak", ""): ("Which language does {0} speak?", "What is {0}'s language?", "In which language can I talk to {0}?"),
+    ("like", ""): ("What is {0} fond of?", "What makes {0} happy?", "What does {0} enjoy?"),
+    ("prefer", ""): ("What is {0}'s preference?", "What would {0} choose?", "What does {0} like best?"),
+    ("own", ""): ("What belongs to {0}?", "What does {0} have?", "What is {0}'s property?"),
+    ("have", ""): ("What does {0} own?", "What belongs to {0}?", "What has {0} got?"),
+    ("study", ""): ("What is {0} learning?", "Which subject is {0} studying?", "What does {0} read about?"),
+    ("teach", ""): ("What can one learn from {0}?", "Which subject does {0} give lessons in?", "What are {0}'s lessons about?"),
+    ("is", "married to"): ("Who is the husband or wife of {0}?", "Whom did {0} marry?", "Who is {0}'s partner?"),
+}  # fmt: skip
 OF_KIND: dict[str, tuple[str, ...]] = {
-    "When": ("In which year was that: {0}?", "What is the date of {0}?", "How old is {0}, from which year is it?"),
-    "Where": ("In which place is {0}?", "Where can {0} be found?"),
-    "Who": ("Who is behind {0}?", "Who made {0}?", "Whose work is {0}?"),
+    "When": (
+        "In which year was that: {0}?",
+        "What is the date of {0}?",
+        "How old is {0}, from which year is it?",
+        "Since when is there {0}?",
+    ),
+    "Where": ("In which place is {0}?", "Where can {0} be found?", "Where would I look for {0}?"),
+    "Who": ("Who is behind {0}?", "Who made {0}?", "Whose work is {0}?", "To whom do we owe {0}?", "Who invented {0}?"),
     "What": (),
 }
 TAUGHT: tuple[Callable[[Fact], str], ...] = (

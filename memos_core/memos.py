@@ -321,7 +321,10 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
     def stats(self) -> dict[str, Any]:
         """How much there is of everything, on disk and in the engine."""
         with self._house.view() as view:
-            return books.sizes(self._store, view) | {"kv": self._house.engine.kv.stats() if self._house.reuses else {}}
+            return books.sizes(self._store, view) | {
+                "kv": self._house.engine.kv.stats() if self._house.reuses else {},
+                "modules": self._modules.stats(),
+            }
 
     # ------------------------------------------------------------------ not here yet
     export = absent("export", "export and import")

@@ -6,8 +6,9 @@ at once, and from then on the current texts go into the prompt instead. Source: 
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from memos_core.statements import take_apart
 from memos_core.statements.questions import question
 from memos_core.store.snapshot import Snapshot
 
+_LOG = logging.getLogger("memos_core")
 LOADED_BYTES = 512 << 20
 """Weights kept in RAM; of more, those that were not used for longest are let go."""
 BEFORE = 2
@@ -74,6 +76,13 @@ class Modules:
         self._lock = threading.Lock()
         self._known: tuple[int, dict[Scope, list[tuple[MemCube, Profile]]]] = (-1, {})
         self._loaded: OrderedDict[str, Any] = OrderedDict()
+        self._problems: Counter[str] = Counter()
+
+    def stats(self) -> dict[str, Any]:
+        """What is in RAM, and how often a module could not be used, by why."""
+        with self._lock:
+            held = sum(module.weights.bytes for module in self._loaded.values())
+            return {"loaded": len(self._loaded), "bytes": held, "problems": dict(self._problems)}
 
     def install(self) -> None:
         """Let the engine ask which modules act on its requests."""
@@ -102,7 +111,7 @@ class Modules:
             for cube, profile in candidates:
                 decisions = [route(query, vector, before[-BEFORE:], profile) for vector in (plain, *rest)]
                 routed = max(decisions, key=lambda each: (each.chosen, each.nearest))
-                if routed.chosen and (now_is := standing(view, cube, now)).problem is None:
+                if routed.chosen and (now_is := standing(view, cube, now)).problem is None and self._readable(now_is):
                     ids = [source.id for source in now_is.sources]
                     known = [take_apart(source.id, text_of(source), source.identifiers.speaker) for source in now_is.sources]
                     named = [fact.id for fact in known if fact is not None]
@@ -111,6 +120,17 @@ class Modules:
         found.sort(key=lambda each: -each.routed.nearest)
         prefixes = [each for each in found if each.standing.payload.form == "prefix"]
         return [each for each in found if each not in prefixes[1:]]
+
+    def _readable(self, each: Standing) -> bool:
+        """Whether its file is what was written. If not, that is counted, logged, and its texts go into the prompt."""
+        try:
+            self.load(each.payload)
+        except StoreCorrupt as problem:
+            with self._lock:
+                self._problems[f"module {each.cube.id}: its file is missing or damaged"] += 1
+            _LOG.warning("a module could not be used, its texts are injected instead: %s", problem)
+            return False
+        return True
 
     def load(self, payload: Parameter) -> Any:
         """The weights of a module. Raises StoreCorrupt when its file is not what was written."""
@@ -137,7 +157,8 @@ class Modules:
             with self._house.store.read() as view:
                 heads = view.heads(planned, datetime.now(UTC)) if planned else {}
                 usable = [each for cube in heads.values() if (each := standing(view, cube, datetime.now(UTC))).problem is None]
-            return [self.load(each.payload) for each in usable if each.cube.governance.scope in ancestors(as_scope(scope))]
+            mine = [each for each in usable if each.cube.governance.scope in ancestors(as_scope(scope))]
+            return [self.load(each.payload) for each in mine if self._readable(each)]
         talk = [str(message.get("content", "")) for message in messages if message.get("role") in ("user", "assistant")]
         users = [str(message.get("content", "")) for message in messages if message.get("role") == "user"]
         if not users:
