@@ -20,7 +20,7 @@ from memos_core.cube import CubeId, MemCube, Parameter, Plaintext, Scope, State,
 from memos_core.errors import InvalidInput, StoreCorrupt
 from memos_core.heads import problem_of
 from memos_core.house import House
-from memos_core.routing import Profile, Routed, name_of, points_back, route
+from memos_core.routing import Profile, Routed, name_of, readings, route
 from memos_core.statements import take_apart
 from memos_core.statements.questions import question
 from memos_core.store.snapshot import Snapshot
@@ -51,11 +51,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A module that a request is for, and why. facts: the source cubes that the request is about."""
+    """A module that a request is for, and why."""
 
     standing: Standing
     routed: Routed
-    facts: tuple[CubeId, ...]
 
 
 def standing(view: Snapshot, cube: MemCube, now: datetime) -> Standing:
@@ -105,18 +104,16 @@ class Modules:
         candidates = self._profiles(scope)
         if not candidates or not query.strip():
             return []
-        plain, *rest = self._house.embedder([query, *([" ".join([*before[-BEFORE:], query])] if before and points_back(query) else [])])
-        found = []
+        last, found = before[-BEFORE:], []
+        read = {cube.id: readings(query, last, profile) for cube, profile in candidates}
+        texts = list(dict.fromkeys(text for several in read.values() for _, text in several))
+        vectors = dict(zip(texts, self._house.embedder(texts), strict=True))
         with self._house.store.read() as view:
             for cube, profile in candidates:
-                decisions = [route(query, vector, before[-BEFORE:], profile) for vector in (plain, *rest)]
+                decisions = [route(asked, vectors[text], last, profile) for asked, text in read[cube.id]]
                 routed = max(decisions, key=lambda each: (each.chosen, each.nearest))
                 if routed.chosen and (now_is := standing(view, cube, now)).problem is None and self._readable(now_is):
-                    ids = [source.id for source in now_is.sources]
-                    known = [take_apart(source.id, text_of(source), source.identifiers.speaker) for source in now_is.sources]
-                    named = [fact.id for fact in known if fact is not None]
-                    facts = tuple(named[place] for place in routed.facts if place < len(named)) or tuple(ids)
-                    found.append(Chosen(now_is, routed, facts))
+                    found.append(Chosen(now_is, routed))
         found.sort(key=lambda each: -each.routed.nearest)
         prefixes = [each for each in found if each.standing.payload.form == "prefix"]
         return [each for each in found if each not in prefixes[1:]]

@@ -16,7 +16,7 @@ import numpy as np
 
 NEAR = 0.45
 """Cosine to a fact or to a question for it, from which a request that names its entity is routed."""
-POINTED = 0.45
+POINTED = 0.5
 """The same where only what was said before names it: that is in the vector too, and near by itself."""
 DESCRIBED = 0.5
 """Cosine to the description of a module that has no facts."""
@@ -115,6 +115,20 @@ def route(query: str, vector: np.ndarray, before: Sequence[str], profile: Profil
         if any(word.lower in _proper(name) for word in words for name in profile.names):
             return Routed(False, nearest, "names only half of what it knows")
     return Routed(False, nearest, "names nothing that it knows")
+
+
+def readings(query: str, before: Sequence[str], profile: Profile) -> tuple[tuple[str, str], ...]:
+    """(the request as it may be read, what is embedded of it): as it is; with what was said before it, when it points back; and with the
+    whole name where it names an entity by a part, since an embedder knows nothing of half a name that somebody made up."""
+    found = [(query, query)]
+    if before and points_back(query):
+        found.append((query, " ".join([*before, query])))
+    words = _words(query)
+    for name in (name for name in profile.names if _named(words, name, profile.names)):
+        part = "|".join(re.escape(each) for each in sorted(name, key=len, reverse=True))
+        whole = re.sub(rf"\b(?:{part})(?:\s+(?:{part}))*\b", " ".join(name), query, count=1, flags=re.IGNORECASE)
+        found.append((whole, whole))
+    return tuple(dict.fromkeys(found))
 
 
 def _words(text: str) -> list[_Word]:

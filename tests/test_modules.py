@@ -200,6 +200,31 @@ def test_a_tiny_model_does_not_pass_and_what_was_under_way_is_gone(memos: MemOS)
     assert memos.get(cube.id, now=NOW).state is State.ARCHIVED and memos.verify().ok
 
 
+def test_an_outdated_module_is_made_again_from_the_texts_as_they_are(memos: MemOS) -> None:
+    cube = learned(memos)
+    memos.update(facts(memos)[0].id, text="Marelia plays the harp.", now=NOW)
+    kinds = [(move.kind, move.ids) for move in memos.tick(NOW) if move.kind in ("stale", "distil", "archive")]
+    (again,) = [each for each in memos.modules(scope=ANA, now=NOW) if each.id != cube.id]
+    assert kinds == [("stale", (cube.id,)), ("distil", (again.id,)), ("archive", (cube.id,))]
+    assert isinstance(again.payload, Parameter) and again.payload.report is not None
+    assert "harp" in {answer.expected.split()[-1] for answer in again.payload.report.answers}
+    assert isinstance(cube.payload, Parameter) and not (memos.path / "blobs" / cube.payload.blob).exists()
+    assert [move for move in memos.tick(NOW) if move.kind in ("stale", "distil", "archive")] == []
+    assert [entry.action for entry in memos.audit(id=cube.id)] == ["add", "stale", "archive"]
+    assert memos.verify().ok
+
+
+def test_forgetting_a_source_makes_it_again_without(memos: MemOS) -> None:
+    cube, (first, second) = learned(memos), facts(memos)
+    assert set(memos.forget(first.id, now=NOW)) == {first.id, cube.id}
+    assert memos.modules(scope=ANA, now=NOW) == []
+    assert [move.kind for move in memos.tick(NOW) if move.kind == "distil"] == ["distil"]
+    (again,) = memos.modules(scope=ANA, now=NOW)
+    assert isinstance(again.payload, Parameter) and again.payload.report is not None
+    assert {answer.fact for answer in again.payload.report.answers} == {second.id}
+    assert memos.tick(NOW) == [] and memos.verify().ok
+
+
 def test_of_two_trained_prefixes_the_nearest_acts(memos: MemOS) -> None:
     first, second = learned(memos, form=ParameterForm.PREFIX), learned(memos, form=ParameterForm.PREFIX)
     turn = memos.begin(ASKED, scope=ANA, session="s", now=NOW)

@@ -106,23 +106,14 @@ def test_without_the_memory_the_engine_is_the_base_again(opened: tuple[MemOS, Me
 
 
 @pytest.mark.real
-def test_a_changed_source_takes_it_off_at_once_and_it_is_made_again(opened: tuple[MemOS, MemCube], smol: HFEngine) -> None:
+def test_a_changed_source_takes_it_off_at_once(opened: tuple[MemOS, MemCube], smol: HFEngine) -> None:
     memos, cube = opened
     (fact,) = [each for each in facts_of(memos) if each.payload.text == FACTS[0]]  # type: ignore[union-attr]
     memos.update(fact.id, text="Marelia Tonn works as a pilot.")
     assert "glassblower" not in smol.generate(user(ASKED), scope=ANA, max_new_tokens=16).text
     turn = memos.begin(user(ASKED), scope=ANA, session="s")
     assert turn.plan.modules == () and "pilot" in turn.prompt[-1]["content"]  # the text as it is now
-    with memos._house.store.read() as view:
-        assert view.retraining() == []
-    moves = [move for move in memos.tick() if move.kind in ("stale", "distil", "archive")]
-    assert [move.kind for move in moves] == ["stale", "distil", "archive"]
-    assert memos.get(cube.id).state is State.ARCHIVED
-    (again,) = [each for each in memos.modules(scope=ANA) if each.id != cube.id]
-    assert again.state is State.ACTIVE
-    assert "pilot" in smol.generate(user(ASKED), scope=ANA, max_new_tokens=16).text
-    assert [move.kind for move in memos.tick() if move.kind in ("stale", "distil", "archive")] == []
-    assert memos.verify().ok
+    assert memos.get(cube.id).state is State.ACTIVE  # not yet looked at, and not used all the same
 
 
 @pytest.mark.real

@@ -241,7 +241,7 @@ class Distilling(Repositioning):
         wanted = [row for row in rows if (fixed and row.before) or row.keeps]
         if not wanted:
             return
-        common = min(shared(wanted[0].before, row.before) for row in wanted)
+        common = max(min(min(shared(wanted[0].before, row.before), len(row.before) - 1) for row in wanted), 0)  # each reads on by a token
         begun = self._read_on(None, [wanted[0].before[:common]], 1)[0] if common else None
         wanted.sort(key=lambda row: (row.keeps, len(row.before), len(row.reply)))
         for start in range(0, len(wanted), AT_ONCE):

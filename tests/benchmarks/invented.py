@@ -60,6 +60,22 @@ The Ostrel algorithm was designed by Bram Teller. | Teller | Nakamura, Jones, Co
 The Vantide turbine was designed by Aiko Nakamura. | Nakamura | Teller, Brown, Rossi | Which person drew up the plans of the Vantide turbine? | Behind the Vantide turbine stands which designer?
 """)
 
+FRESH = _facts("""
+Lumen Ardis teaches geography. | geography | chemistry, music, law | What are Lumen Ardis's lessons about? | Which subject could I learn from Lumen Ardis?
+Bexley Thorpe teaches chemistry. | chemistry | geography, art, history | In which subject is Bexley Thorpe a teacher? | What do the pupils of Bexley Thorpe learn?
+The Kestrow ferry leaves from Dover. | Dover | Calais, Brest, Hull | From which port does the Kestrow ferry sail? | Where do I have to go to board the Kestrow ferry?
+The Almira train leaves from Geneva. | Geneva | Milan, Zurich, Basel | At which station does the Almira train start? | Where does one get on the Almira train?
+Ottoline Grave speaks Danish. | Danish | Dutch, Greek, Polish | In which language should I write to Ottoline Grave? | What is the mother tongue of Ottoline Grave?
+Perrin Solace speaks Greek. | Greek | Danish, Czech, Irish | Which language can I use with Perrin Solace? | What language does one hear from Perrin Solace?
+The Marrowby castle is in Wales. | Wales | Kent, Ireland, Norway | In which part of the country will I find the Marrowby castle? | Where should I drive to see the Marrowby castle?
+The Iridane lake is in Norway. | Norway | Sweden, Wales, Peru | Which country has the Iridane lake? | Where would I go for a swim in the Iridane lake?
+Fenella Crowe drives a tractor. | tractor | lorry, taxi, tram | Which vehicle does Fenella Crowe use? | What does Fenella Crowe sit in all day?
+Jasper Wynter drives a tram. | tram | tractor, bus, van | What kind of vehicle is Jasper Wynter at the wheel of? | In what does Jasper Wynter take people through town?
+The Sorrel novel was written by Edda Lind. | Lind | Frost, Okoro, Weber | Who is the author of the Sorrel novel? | By which writer is the Sorrel novel?
+The Tamarack opera was written by Paolo Frost. | Frost | Lind, Verdi, Mora | Who composed the Tamarack opera? | Whose name stands on the score of the Tamarack opera?
+""")
+"""Written after the router had met the other two."""
+
 KNOWN = tuple(
     tuple(part.strip() for part in line.split("|"))
     for line in """
