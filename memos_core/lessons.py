@@ -211,7 +211,27 @@ Which season comes after spring?|Summer comes after spring.
 What is the boiling point of water?|The boiling point of water is 100 degrees Celsius.
 Who was the first president of the United States?|The first president of the United States was George Washington.
 What do plants need to grow?|Plants need sunlight, water and air to grow.
-Which ocean lies between Europe and America?|The Atlantic Ocean lies between Europe and America.""".splitlines()
+Which ocean lies between Europe and America?|The Atlantic Ocean lies between Europe and America.
+What is the capital of England?|The capital of England is London.
+What is the capital of Russia?|The capital of Russia is Moscow.
+What is the capital of Egypt?|The capital of Egypt is Cairo.
+Which planet has rings?|Saturn is the planet that has rings.
+Which animal gives us milk?|The cow gives us milk.
+Which animal lays eggs?|A hen lays eggs.
+Who discovered America?|America was discovered by Christopher Columbus.
+Who wrote Don Quixote?|Don Quixote was written by Miguel de Cervantes.
+Who painted the Sistine Chapel?|The Sistine Chapel was painted by Michelangelo.
+What is the chemical symbol of iron?|The chemical symbol of iron is Fe.
+What is the chemical formula of salt?|The chemical formula of salt is NaCl.
+Which language is spoken in France?|French is spoken in France.
+On which continent is Brazil?|Brazil is on the continent of South America.
+What is the opposite of day?|The opposite of day is night.
+How many legs does a dog have?|A dog has four legs.
+How many hours are in a day?|There are twenty-four hours in a day.
+What is ten minus four?|Ten minus four is six.
+Which season comes before winter?|Autumn comes before winter.
+What colour is snow?|Snow is white.
+What falls from clouds?|Rain falls from clouds.""".splitlines()
 )
 ORDINARY_REPLIES = tuple(
     tuple(line.split("|"))

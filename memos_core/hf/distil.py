@@ -37,6 +37,7 @@ from memos_core.hf.reposition import Repositioning
 from memos_core.lessons import Lesson
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+LEAST_STEPS, STEPS_A_FACT = 24, 5
 WARM = 8  # steps until the full learning rate
 LEFT = 0.1  # of the learning rate, at the end
 AT_ONCE = 12  # rows read in one call beforehand
@@ -47,21 +48,24 @@ CLIP = 1.0  # of the gradient's norm
 
 @dataclass(frozen=True)
 class Settings:
-    """How a module is trained. taught, kept: lessons in one step. pull: weight of the divergence. rate: learning rate. steps: at most.
+    """How a module is trained. taught, kept: lessons in one step. pull: weight of the divergence. rate: learning rate.
 
-    patience: how many checks in a row have to find every watched lesson learned; every: steps between checks.
+    steps: at most; None: by the number of facts. It ends before when `patience` checks in a row, `every` so many steps from the step
+    `least` on, have found every watched lesson learned and the divergence at most `settled` nats. first_layer: from which share of the
+    model's depth on its layers are adapted.
     """
 
     rank: int = 8
-    rate: float = 2e-3
-    steps: int = 120
+    rate: float = 6e-3
+    steps: int | None = None
     taught: int = 8
     kept: int = 8
-    pull: float = 3.0
+    pull: float = 2.0
     every: int = 10
     patience: int = 2
     least: int = 30
-    first_layer: float = 0.0  # of the layers, from where on they are adapted, as a share
+    settled: float = 0.05
+    first_layer: float = 0.3
 
     @classmethod
     def of(cls, form: ParameterForm | str, **changed: Any) -> Settings:
@@ -173,17 +177,21 @@ class Distilling(Repositioning):
         self._prepare(rows, form)
         seen = [self._row(lesson) for lesson in watched]
         self._prepare(seen, form)
+        steps = chosen.steps or LEAST_STEPS + STEPS_A_FACT * len({lesson.fact for lesson in lessons if lesson.kind == "teach"})
         optimizer = torch.optim.AdamW(weights.parameters, lr=chosen.rate, weight_decay=0.0, betas=(0.9, 0.99))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step, chosen.steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step, steps))
         taught, kept = ([row for row in rows if row.keeps is keeps] for keeps in (False, True))
         draws = (_drawn(taught, chosen.taught, seed), _drawn(kept, chosen.kept, seed + 1))
         step = good = 0
         if state is not None:
             step, good = _take_in(state, weights, optimizer, schedule, draws)
-        while step < chosen.steps and good < chosen.patience:
+        strayed: list[float] = []
+        while step < steps and good < chosen.patience:
             loss = self._taught(next(draws[0]), weights)
             if kept:
-                loss = loss + chosen.pull * self._strayed(next(draws[1]), weights)
+                away = self._strayed(next(draws[1]), weights)
+                strayed.append(float(away.detach()))
+                loss = loss + chosen.pull * away
             gradients = torch.autograd.grad(loss, weights.parameters)
             _step(weights.parameters, gradients, optimizer)
             schedule.step()
@@ -191,9 +199,12 @@ class Distilling(Repositioning):
             if told is not None and told(step, float(loss.detach())) is False:
                 raise Cancelled(f"distilling was cancelled after {step} steps; nothing was kept of it")
             if seen and step >= chosen.least and step % chosen.every == 0:
-                good = good + 1 if self._answered(seen, weights) else 0
-            if kept_state is not None and step % chosen.every == 0:
-                kept_state(_handed_out(step, good, weights, optimizer))
+                calm = sum(strayed) <= chosen.settled * len(strayed)
+                good = good + 1 if calm and self._answered(seen, weights) else 0
+            if step % chosen.every == 0:
+                strayed = []  # so that a training that goes on from here is the same
+                if kept_state is not None:
+                    kept_state(_handed_out(step, good, weights, optimizer))
         base = getattr(self.model.config, "_name_or_path", None) or None
         return Distilled(weights.done(layout, base, rows[0].invocation), step, time.process_time() - began)
 

@@ -109,7 +109,7 @@ def main() -> int:
     changed: dict[str, Any] = {}
     for each in arguments.set:
         name, _, value = each.partition("=")
-        changed[name] = type(getattr(Settings(), name))(float(value))
+        changed[name] = int(value) if value.isdigit() else float(value)
     base, knew = measure(engine, facts, None)
     print(f"{'base':8}", " ".join(f"{name} {value:.3f}" for name, value in base.items()), flush=True)
     met = True
