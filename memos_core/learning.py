@@ -35,7 +35,7 @@ from memos_core.cube import (
 )
 from memos_core.errors import InvalidInput
 from memos_core.house import House
-from memos_core.lessons import Course, course
+from memos_core.lessons import PLAIN_TEXTS, Course, course
 from memos_core.lifespan import check_transition
 from memos_core.modules import Modules, Standing, standing
 from memos_core.policy import Move
@@ -102,6 +102,7 @@ def learn(
             settings=how.settings,
             seed=how.seed,
             start=" ".join(text_of(cube) for cube in sources),
+            texts=PLAIN_TEXTS,
             told=told,
             kept_state=lambda state: write_durably(unfinished, house.engine.state_bytes(state)),
             state=house.engine.state_of(unfinished),

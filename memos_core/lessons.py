@@ -233,6 +233,17 @@ Which season comes before winter?|Autumn comes before winter.
 What colour is snow?|Snow is white.
 What falls from clouds?|Rain falls from clouds.""".splitlines()
 )
+PLAIN_TEXTS = (
+    "The ferry to the island leaves twice a day in summer. In winter there is one boat in the morning, and none when the wind is strong.",
+    "Mr Harris closed the shop, counted the money and walked home through the park. It had been a quiet day, but he did not mind.",
+    "To plant a tree, dig a hole that is twice as wide as its roots. Set the tree upright, fill the hole with earth and water it well.",
+    "The old theatre was built for eight hundred people. After the fire it stood empty for years, until a group of actors repaired it.",
+    "Glass is made of sand that is melted at a very high temperature. While it is soft it can be blown, pressed or drawn into threads.",
+    "Every Thursday the farmers bring vegetables, cheese and flowers to the square. By noon most of them have sold all that they had.",
+    "She opened the letter with care, read it twice and put it back into the drawer. Then she took her coat and went out into the rain.",
+    "Maps show how large countries are, but none of them shows the round earth as it is. Each map has to bend or stretch something.",
+)
+"""Plain English, ours, along which modules that act on every text are kept to the model; others than those that they are measured on."""
 ORDINARY_REPLIES = tuple(
     tuple(line.split("|"))
     for line in """How do I make tea?|Boil some water, put a tea bag into a cup, and pour the water over it.

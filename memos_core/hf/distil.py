@@ -41,6 +41,7 @@ LEAST_STEPS, STEPS_A_FACT = 24, 5
 WARM = 8  # steps until the full learning rate
 LEFT = 0.1  # of the learning rate, at the end
 AT_ONCE = 12  # rows read in one call beforehand
+KEPT_TEXT = 32  # the same of a plain text
 STRESS = 3.0  # how much more a token of the answer counts
 KEPT = 16  # tokens of a kept reply along which the module is pulled
 CLIP = 1.0  # of the gradient's norm
@@ -153,6 +154,7 @@ class Distilling(Repositioning):
         settings: Settings | None = None,
         seed: int = 0,
         start: str = "",
+        texts: Sequence[str] = (),
         told: Callable[[int, float], bool | None] | None = None,
         kept_state: Callable[[Mapping[str, Tensor]], None] | None = None,
         state: Mapping[str, Tensor] | None = None,
@@ -160,8 +162,9 @@ class Distilling(Repositioning):
         """A module that replies as the lessons teach, and as the model does along those that are kept.
 
         watched: lessons that are not trained on; when all of them would be answered, training ends. start: of a prefix, the text whose KV
-        it begins as. told: called with (step, loss) after each; what returns False cancels. kept_state, state: to stop and go on: tensors
-        that are handed out at each check, and taken in at the beginning.
+        it begins as. texts: plain ones, along which forms that act on every text are kept to what the model says. told: called with
+        (step, loss) after each; what returns False cancels. kept_state, state: to stop and go on: tensors that are handed out at each
+        check, and taken in at the beginning.
 
         Deterministic on one machine for a seed. Raises InvalidInput; EngineError for models whose KV cannot be kept; Cancelled.
         """
@@ -173,6 +176,8 @@ class Distilling(Repositioning):
         if not isinstance(layout, Layout):
             raise EngineError(f"modules cannot be distilled into this model: its KV cannot be kept: {layout.reason}")
         rows = [self._row(lesson) for lesson in lessons]
+        if form is not ParameterForm.ALORA:
+            rows += [self._plain_row(text) for text in texts]
         weights = _Weights(self.model, form, chosen, seed, self._start(start) if form is ParameterForm.PREFIX else None)
         self._prepare(rows, form)
         seen = [self._row(lesson) for lesson in watched]
@@ -235,6 +240,10 @@ class Distilling(Repositioning):
             lead = self._renderer.with_reply(lesson.messages, lesson.reply.removesuffix(lesson.stress).rstrip())
             weights[shared(lead, whole) - begins : len(whole) - begins] = STRESS
         return _Row(asked[:turn], asked[turn:begins], reply, keeps, weights)
+
+    def _plain_row(self, text: str) -> _Row:
+        first, *rest = self._renderer.plain(text)
+        return _Row([], [first], rest[:KEPT_TEXT], True, torch.ones(len(rest[:KEPT_TEXT])))
 
     def _start(self, text: str) -> list[tuple[Tensor, Tensor]]:
         """KV of a text behind nothing: what a trained prefix begins as."""

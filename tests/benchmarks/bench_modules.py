@@ -14,15 +14,16 @@ import time
 from statistics import median
 from typing import Any
 
+import invented
+
 from memos_core.cube import ParameterForm
 from memos_core.examination import TURNS, holds
 from memos_core.hf import HFEngine
 from memos_core.hf.distil import Settings
 from memos_core.hf.module import Module
 from memos_core.hf.signals import ORDINARY
-from memos_core.lessons import course
+from memos_core.lessons import PLAIN_TEXTS, course
 from memos_core.statements import take_apart
-from tests.benchmarks import invented
 
 ASKED = {
     "ranked": (">=", 0.95), "said": (">=", 0.85), "text": ("<=", 1.03), "turns": ("<=", 1.05), "known": (">=", 0.85),
@@ -92,7 +93,7 @@ def distilled(
             print(f"  step {step} loss {loss:.3f} {time.process_time():.0f}", flush=True)
 
     found = engine.distil((*made.teach, *made.keep), made.watched, form=form, seed=seed, settings=settings, told=told,
-                          start=" ".join(fact.statement for fact in facts))  # fmt: skip
+                          start=" ".join(fact.statement for fact in facts), texts=PLAIN_TEXTS)  # fmt: skip
     return found.module, found.seconds, found.steps
 
 

@@ -25,6 +25,7 @@ MORE = {
     "bench_chunks.py": (("locomo_dev.json",), "Chunks reused at another position", ()),
     "bench_influence.py": (("locomo_dev.json",), "Which memory an answer came from, by attention", ()),
     "bench_embedder.py": (("locomo_dev.json",), "The model's own hidden states as an embedder", ()),
+    "bench_routing.py": (("locomo_dev.json",), "Which requests are for a module: related, unrelated, half taught", ()),
     "bench_tree.py": (("locomo_dev.json", "realtalk_dev"), "The tree of four conversations", ()),
     "bench_budget.py": (("locomo_dev.json",), "Recall after half of a memory was archived", ()),
     "bench_duplicates.py": (("locomo_dev.json",), "Near duplicates injected into LoCoMo", ("--memos", "--data")),
@@ -46,6 +47,9 @@ def main() -> int:
     well &= run("Exactness: two hundred prompts over KV that reaches just so far", str(HERE / "bench_exact.py"))
     well &= run("A conversation of sixty turns, against stock transformers", str(HERE / "bench_conversation.py"))
     well &= run("A steering vector for declining: effect and side effects", str(HERE / "bench_steering.py"))
+    well &= run(
+        "Modules of twelve facts: three forms, three seeds, the sealed family", str(HERE / "bench_modules.py"), "--family", "sealed"
+    )
     well &= run("Adding and recalling, 10,000 memories of 100 users", evaluate, "speed", "--n", "10000")
     well &= run("One user's memory as it grows", str(HERE / "bench_scale.py"))
     for vectors in ("100000", "1000000"):
