@@ -57,6 +57,7 @@ class Forms(Parameters):
         form: ParameterForm | str | None = None,
         seed: int = 0,
         settings: Any = None,
+        imitate: bool = False,
         progress: bool = False,
         stop: Callable[[], bool] | None = None,
         actor: ActorLike = None,
@@ -66,7 +67,9 @@ class Forms(Parameters):
 
         to="parameter": distil statements into a module and examine it. What fails comes back `rejected`, with its report, and the texts stay
         as they are; what passes acts on requests that are about them, which then no longer get these texts. form: "alora" (None),
-        "lora" or "prefix". It takes minutes: progress shows a bar; stop is asked after each step, and True cancels (raises Cancelled).
+        "lora" or "prefix". imitate: learn what the model says with the texts in its context, where it answers from them well, instead of
+        their own statements: activation ⇒ parameter. It takes minutes: progress shows a bar; stop is asked after each step, and True
+        cancels (raises Cancelled).
 
         to="activation": prefill them as the scope's KV head, or templates one by one.
         precision: how the KV is stored; None: as the model's own numbers. Less is smaller and no longer exact: what it loses is
@@ -76,7 +79,7 @@ class Forms(Parameters):
         if to == "parameter":
             if precision is not None or frozen or least_precision is not None:
                 raise InvalidInput("precision, frozen and least_precision are of activation memory, not of modules")
-            return self._learn(ids, form, seed, settings, progress, stop, self._who(actor, None), as_time(now, "now"))
+            return self._learn(ids, form, seed, settings, imitate, progress, stop, self._who(actor, None), as_time(now, "now"))
         if to != "activation":
             raise InvalidInput(f"to must be 'activation' or 'parameter', got {to!r}")
         if not self._house.reuses:

@@ -47,11 +47,13 @@ CLEARLY = 3.0
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """How a module is made. progress: show a bar. stop: asked after each step; True cancels, and nothing is kept."""
+    """How a module is made. imitate: what is learned is what the model says with the texts in its context, instead of the texts' own
+    statements. progress: show a bar. stop: asked after each step; True cancels, and nothing is kept."""
 
     form: ParameterForm = ParameterForm.ALORA
     seed: int = 0
     settings: Any = None
+    imitate: bool = False
     progress: bool = False
     stop: Callable[[], bool] | None = None
 
@@ -95,13 +97,15 @@ def learn(
             bar(step, loss)
             return how.stop is None or not how.stop()
 
+        text = " ".join(text_of(cube) for cube in sources)
+        teach = house.engine.in_context(lessons.teach, text) if how.imitate else lessons.teach
         made = house.engine.distil(
-            (*lessons.teach, *lessons.keep),
+            (*teach, *lessons.keep),
             lessons.watched,
             form=how.form,
             settings=how.settings,
             seed=how.seed,
-            start=" ".join(text_of(cube) for cube in sources),
+            start=text,
             texts=PLAIN_TEXTS,
             told=told,
             kept_state=lambda state: write_durably(unfinished, house.engine.state_bytes(state)),
@@ -120,7 +124,7 @@ def _unfinished(house: House, sources: Sequence[MemCube], how: How) -> Path:
     """Where a training under way is kept: a name that tells nothing of what is in it."""
     folder = house.store.path / "unfinished"
     folder.mkdir(exist_ok=True)
-    what = ["unfinished", how.form, str(how.seed), repr(how.settings), *(f"{cube.id} {cube.version}" for cube in sources)]
+    what = ["unfinished", how.form, str(how.seed), repr(how.settings), str(how.imitate), *(f"{cube.id} {cube.version}" for cube in sources)]
     return folder / hmac.digest(house.store.secret, dumps(what).encode(), "sha256").hex()
 
 

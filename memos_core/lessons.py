@@ -24,7 +24,8 @@ Message = dict[str, str]
 class Lesson:
     """One conversation with the reply that is taught. kind: "teach" a reply; "keep" what the model would say along it.
 
-    stress: the end of the reply that matters most, its answer.
+    stress: the end of the reply that matters most, its answer. context: of a taught one, text that a teacher has before it: what is learned
+    is then what the model itself says along the reply when it reads that text.
     """
 
     asked: tuple[tuple[str, str], ...]
@@ -32,6 +33,7 @@ class Lesson:
     kind: str
     fact: CubeId | None = None
     stress: str = ""
+    context: str = ""
 
     @property
     def messages(self) -> list[Message]:

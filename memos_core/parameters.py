@@ -121,7 +121,7 @@ class Parameters(Bound):
         return sorted(found, key=lambda each: -each.nats)
 
     def _learn(
-        self, ids: CubeId | Sequence[CubeId], form: ParameterForm | str | None, seed: int, settings: Any, progress: bool,
+        self, ids: CubeId | Sequence[CubeId], form: ParameterForm | str | None, seed: int, settings: Any, imitate: bool, progress: bool,
         stop: Callable[[], bool] | None, who: Actor, clock: datetime,
     ) -> list[MemCube]:  # fmt: skip
         """promote(ids, to="parameter")."""
@@ -129,7 +129,7 @@ class Parameters(Bound):
         sources = [self._permitted(each, "write", who, clock) for each in as_ids(ids)]
         chosen = ParameterForm.ALORA if form is None else as_member(ParameterForm, form, "form")
         scope = trainable(sources)
-        how = How(chosen, seed, settings, progress, stop)
+        how = How(chosen, seed, settings, imitate, progress, stop)
         return [learn(self._house, self._modules, sources, scope, how, who, clock, f"promoted by {'/'.join(who)}")]
 
     def _module(self, id: CubeId, action: Any, who: Actor, clock: datetime) -> MemCube:

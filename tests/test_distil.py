@@ -74,6 +74,23 @@ def test_it_can_be_cancelled(fresh: HFEngine, lessons: Course) -> None:
         distil(fresh, lessons, told=lambda step, loss: step < 3)
 
 
+def test_it_learns_what_the_model_says_with_a_text_in_its_context(fresh: HFEngine, lessons: Course) -> None:
+    imitated = fresh.in_context(lessons.teach[:6], START)
+    assert all(each.context == START and each.messages == taught.messages for each, taught in zip(imitated, lessons.teach, strict=False))
+    first = imitated[0]
+    told = [{"role": "system", "content": START}, *first.messages]
+    assert first.reply == fresh.generate(told, max_new_tokens=24).text
+    goal = fresh.next_token_logits(told, reuse=False).log_softmax(dim=-1)
+
+    def away() -> float:
+        now = fresh.next_token_logits(first.messages, reuse=False).log_softmax(dim=-1)
+        return float((goal.exp() * (goal - now)).sum())
+
+    before = away()
+    with fresh.activate(fresh.distil(imitated, settings=replace(SHORT, steps=60)).module):
+        assert away() < 0.7 * before
+
+
 def test_requests_go_on_between_steps(fresh: HFEngine, lessons: Course) -> None:
     plain = fresh.generate(chat("Where does Ben live?"), max_new_tokens=6).token_ids
     answers: list[Any] = []

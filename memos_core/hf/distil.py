@@ -15,9 +15,9 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -32,7 +32,8 @@ from memos_core.hf.cache import Layout
 from memos_core.hf.decode import end_tokens, running
 from memos_core.hf.lowrank import Acting, LowRank, adapted, linear_layers
 from memos_core.hf.module import Module, from_kv, low_rank_config, prefix_config
-from memos_core.hf.prompt import shared
+from memos_core.hf.prompt import Message, shared
+from memos_core.hf.reply import Reply
 from memos_core.hf.reposition import Repositioning
 from memos_core.lessons import Lesson
 
@@ -86,13 +87,15 @@ class Distilled:
 @dataclass(eq=False)
 class _Row:
     """A lesson as tokens: `before` the turn, its `invocation`, the reply with its end. past: the base's KV of `before`, where it is fixed;
-    goal: log-probabilities [reply, vocabulary] of the base, of what is kept."""
+    goal: log-probabilities [reply, vocabulary] of what is kept, the base's, or of what is imitated, those behind `told`: the same request
+    with the teacher's text before it."""
 
     before: list[int]
     invocation: list[int]
     reply: list[int]
     keeps: bool
     weights: Tensor  # of the reply's tokens: the answer counts more
+    told: list[int] | None = None
     past: list[tuple[Tensor, Tensor]] | None = None
     goal: Tensor | None = None
 
@@ -144,6 +147,10 @@ def _adapted_layers(model: Any, first: float) -> Iterator[tuple[str, Any]]:
 
 class Distilling(Repositioning):
     """Making modules."""
+
+    if TYPE_CHECKING:  # of the engine that this is a part of
+
+        def generate_batch(self, conversations: Sequence[Sequence[Message]], *, max_new_tokens: int = 64) -> list[Reply]: ...
 
     def distil(
         self,
@@ -213,6 +220,20 @@ class Distilling(Repositioning):
         base = getattr(self.model.config, "_name_or_path", None) or None
         return Distilled(weights.done(layout, base, rows[0].invocation), step, time.process_time() - began)
 
+    def in_context(self, lessons: Sequence[Lesson], context: str, most: int = 24) -> list[Lesson]:
+        """The same lessons with the model itself as their teacher: its greedy replies with a text as its system text."""
+        found = []
+        for start in range(0, len(lessons), AT_ONCE):
+            several = lessons[start : start + AT_ONCE]
+            asked = [[{"role": "system", "content": context}, *lesson.messages] for lesson in several]
+            replies = self.generate_batch(asked, max_new_tokens=most)
+            found += [
+                replace(lesson, reply=reply.text, stress="", context=context)
+                for lesson, reply in zip(several, replies, strict=True)
+                if reply.text.strip()
+            ]
+        return found
+
     @staticmethod
     def state_bytes(state: Mapping[str, Tensor]) -> bytes:
         """What `kept_state` was handed, as a file."""
@@ -239,7 +260,8 @@ class Distilling(Repositioning):
         if lesson.stress and lesson.reply.endswith(lesson.stress):
             lead = self._renderer.with_reply(lesson.messages, lesson.reply.removesuffix(lesson.stress).rstrip())
             weights[shared(lead, whole) - begins : len(whole) - begins] = STRESS
-        return _Row(asked[:turn], asked[turn:begins], reply, keeps, weights)
+        told = self.tokens([{"role": "system", "content": lesson.context}, *lesson.messages]) if lesson.context else None
+        return _Row(asked[:turn], asked[turn:begins], reply, keeps, weights, told)
 
     def _plain_row(self, text: str) -> _Row:
         first, *rest = self._renderer.plain(text)
@@ -257,6 +279,10 @@ class Distilling(Repositioning):
 
         What all rows begin with is read once.
         """
+        for row in rows:
+            if row.told is not None:
+                _, logits = self._read_on(None, [[*row.told, *row.reply[:-1]]], len(row.reply))
+                row.goal = logits[0].log_softmax(dim=-1).half()
         fixed = form is ParameterForm.ALORA
         wanted = [row for row in rows if (fixed and row.before) or row.keeps]
         if not wanted:
@@ -323,7 +349,9 @@ class Distilling(Repositioning):
         return [logits[place, most - len(row.reply) :] for place, row in enumerate(rows)]
 
     def _taught(self, rows: Sequence[_Row], weights: _Weights) -> Tensor:
-        """Cross-entropy of the replies, a mean over their tokens."""
+        """Cross-entropy of the replies, or divergence from their teacher, a mean over their tokens."""
+        if rows[0].told is not None:
+            return self._strayed(rows, weights)
         with self.lock, running(self.model, as_it_is=True), torch.enable_grad():
             found = self._replies(rows, weights)
             wanted = torch.tensor([token for row in rows for token in row.reply], device=found[0].device)

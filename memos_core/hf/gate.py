@@ -21,7 +21,6 @@ from memos_core.hf.distil import Distilling
 from memos_core.hf.module import Module
 from memos_core.hf.prefix import Prompt, Scope
 from memos_core.hf.prompt import Message
-from memos_core.hf.reply import Reply
 from memos_core.hf.request import Request
 from memos_core.hf.signals import ORDINARY
 from memos_core.lessons import Course, Probe
@@ -68,8 +67,6 @@ class Examining(Distilling):
     """Examining modules."""
 
     if TYPE_CHECKING:  # of the engine that this is a part of
-
-        def generate_batch(self, conversations: Sequence[Sequence[Message]], *, max_new_tokens: int = 64) -> list[Reply]: ...
 
         def rank(self, question: str | Sequence[Message], answers: Sequence[str], scope: Scope = None) -> list[tuple[str, float]]: ...
 
