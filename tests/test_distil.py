@@ -13,11 +13,11 @@ from tiny_models import chat, tiny_model, tiny_tokenizer
 from memos_core.cube import Answer, ParameterForm, Report
 from memos_core.errors import Cancelled, EngineError, InvalidInput
 from memos_core.hf import HFEngine
-from memos_core.hf.distil import Settings
 from memos_core.hf.gate import BOUNDS, failed
 from memos_core.hf.lowrank import LowRank
 from memos_core.hf.module import Module
 from memos_core.hf.signals import ORDINARY
+from memos_core.hf.training import Settings
 from memos_core.lessons import Course, Lesson, course
 
 FACTS = [("1", "Ana is allergic to penicillin.", None), ("2", "Ben lives in Porto.", None)]

@@ -190,7 +190,7 @@ def test_cancelled_nothing_is_kept(memos: MemOS) -> None:
 
 
 def test_a_tiny_model_does_not_pass_and_what_was_under_way_is_gone(memos: MemOS) -> None:
-    from memos_core.hf.distil import Settings
+    from memos_core.hf.training import Settings
 
     (cube,) = memos.promote([cube.id for cube in facts(memos)], to="parameter", settings=Settings(steps=12, least=12), now=NOW)
     assert cube.state is State.REJECTED and isinstance(cube.payload, Parameter) and cube.payload.report is not None

@@ -11,68 +11,35 @@ the texts); learning without forgetting (Li and Hoiem 2016) for the pull.
 
 from __future__ import annotations
 
-import math
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import cross_entropy
 from transformers.cache_utils import DynamicCache
 
 from memos_core.cube import ParameterForm
 from memos_core.errors import Cancelled, EngineError, InvalidInput
 from memos_core.hf.cache import Layout
 from memos_core.hf.decode import end_tokens, running
-from memos_core.hf.lowrank import Acting, LowRank, adapted, linear_layers
-from memos_core.hf.module import Module, from_kv, low_rank_config, prefix_config
+from memos_core.hf.lowrank import adapted
+from memos_core.hf.module import Module
 from memos_core.hf.prompt import Message, shared
 from memos_core.hf.reply import Reply
 from memos_core.hf.reposition import Repositioning
+from memos_core.hf.training import Row, Settings, Weights, apply, drawn, handed_out, past_of, share, steps_for, take_in, weighted
 from memos_core.lessons import Lesson
 
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-LEAST_STEPS, STEPS_A_FACT = 24, 5
-WARM = 8  # steps until the full learning rate
-LEFT = 0.1  # of the learning rate, at the end
 AT_ONCE = 12  # rows read in one call beforehand
+KEPT = 16  # tokens of a kept reply along which the module is pulled
 KEPT_TEXT = 32  # the same of a plain text
 STRESS = 3.0  # how much more a token of the answer counts
-KEPT = 16  # tokens of a kept reply along which the module is pulled
-CLIP = 1.0  # of the gradient's norm
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a module is trained. taught, kept: lessons in one step. pull: weight of the divergence. rate: learning rate.
-
-    steps: at most; None: by the number of facts. It ends before when `patience` checks in a row, `every` so many steps from the step
-    `least` on, have found every watched lesson learned and the divergence at most `settled` nats. first_layer: from which share of the
-    model's depth on its layers are adapted.
-    """
-
-    rank: int = 8
-    rate: float = 6e-3
-    steps: int | None = None
-    taught: int = 8
-    kept: int = 8
-    pull: float = 2.0
-    every: int = 10
-    patience: int = 2
-    least: int = 30
-    settled: float = 0.05
-    first_layer: float = 0.3
-
-    @classmethod
-    def of(cls, form: ParameterForm | str, **changed: Any) -> Settings:
-        """Those that a form is trained with, changed by name."""
-        return cls(**{**({"rate": 3e-2} if form == ParameterForm.PREFIX else {}), **changed})
 
 
 @dataclass(frozen=True)
@@ -82,67 +49,6 @@ class Distilled:
     module: Module
     steps: int
     seconds: float
-
-
-@dataclass(eq=False)
-class _Row:
-    """A lesson as tokens: `before` the turn, its `invocation`, the reply with its end. past: the base's KV of `before`, where it is fixed;
-    goal: log-probabilities [reply, vocabulary] of what is kept, the base's, or of what is imitated, those behind `told`: the same request
-    with the teacher's text before it."""
-
-    before: list[int]
-    invocation: list[int]
-    reply: list[int]
-    keeps: bool
-    weights: Tensor  # of the reply's tokens: the answer counts more
-    told: list[int] | None = None
-    past: list[tuple[Tensor, Tensor]] | None = None
-    goal: Tensor | None = None
-
-
-class _Weights:
-    """What is trained: factors or a prefix."""
-
-    def __init__(self, model: Any, form: ParameterForm, settings: Settings, seed: int, start: list[tuple[Tensor, Tensor]] | None) -> None:
-        self.form = form
-        self.prefix = start
-        self.low_rank: LowRank | None = None
-        if start is not None:
-            self.parameters = [tensor.requires_grad_() for pair in start for tensor in pair]
-            return
-        generator = torch.Generator().manual_seed(seed)
-        factors = {}
-        for name, layer in _adapted_layers(model, settings.first_layer):
-            bound = 1 / math.sqrt(layer.in_features)
-            a = (torch.rand(settings.rank, layer.in_features, generator=generator) * 2 - 1) * bound
-            factors[name] = (a.requires_grad_(), torch.zeros(layer.out_features, settings.rank).requires_grad_())
-        self.low_rank = LowRank(factors, 2.0, form is ParameterForm.ALORA)
-        self.parameters = [tensor for pair in factors.values() for tensor in pair]
-
-    def acting(self) -> list[Acting]:
-        return [Acting(self.low_rank)] if self.low_rank is not None else []
-
-    def done(self, layout: Layout, base: str | None, invocation: Sequence[int]) -> Module:
-        if self.prefix is not None:
-            prefix = from_kv([(keys.detach(), values.detach()) for keys, values in self.prefix])
-            return Module(prefix_config(prefix, layout, base), prefix)
-        assert self.low_rank is not None
-        factors = {name: (a.detach().clone(), b.detach().clone()) for name, (a, b) in self.low_rank.factors.items()}
-        weights = LowRank(factors, self.low_rank.scaling, self.low_rank.invoked)
-        return Module(low_rank_config(weights, base, tuple(invocation)), weights)
-
-
-def _adapted_layers(model: Any, first: float) -> Iterator[tuple[str, Any]]:
-    """The linear layers of the decoder that are adapted, from a share of its depth on. Raises EngineError when there are none."""
-    count = model.config.get_text_config(decoder=True).num_hidden_layers
-    found = []
-    for name, layer in linear_layers(model).items():
-        number = next((int(part) for part in name.split(".") if part.isdigit()), None)
-        if number is not None and number >= first * count and name.rpartition(".")[2] in TARGETS:
-            found.append((name, layer))
-    if not found:
-        raise EngineError(f"this model has none of the layers {', '.join(TARGETS)}, so that nothing can be distilled into low-rank factors")
-    return iter(found)
 
 
 class Distilling(Repositioning):
@@ -185,18 +91,18 @@ class Distilling(Repositioning):
         rows = [self._row(lesson) for lesson in lessons]
         if form is not ParameterForm.ALORA:
             rows += [self._plain_row(text) for text in texts]
-        weights = _Weights(self.model, form, chosen, seed, self._start(start) if form is ParameterForm.PREFIX else None)
+        weights = Weights(self.model, form, chosen, seed, self._start(start) if form is ParameterForm.PREFIX else None)
         self._prepare(rows, form)
         seen = [self._row(lesson) for lesson in watched]
         self._prepare(seen, form)
-        steps = chosen.steps or LEAST_STEPS + STEPS_A_FACT * len({lesson.fact for lesson in lessons if lesson.kind == "teach"})
+        steps = chosen.steps or steps_for(len({lesson.fact for lesson in lessons if lesson.kind == "teach"}))
         optimizer = torch.optim.AdamW(weights.parameters, lr=chosen.rate, weight_decay=0.0, betas=(0.9, 0.99))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step, steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: share(step, steps))
         taught, kept = ([row for row in rows if row.keeps is keeps] for keeps in (False, True))
-        draws = (_drawn(taught, chosen.taught, seed), _drawn(kept, chosen.kept, seed + 1))
+        draws = (drawn(taught, chosen.taught, seed), drawn(kept, chosen.kept, seed + 1))
         step = good = 0
         if state is not None:
-            step, good = _take_in(state, weights, optimizer, schedule, draws)
+            step, good = take_in(state, weights, optimizer, schedule, draws)
         strayed: list[float] = []
         while step < steps and good < chosen.patience:
             loss = self._taught(next(draws[0]), weights)
@@ -205,7 +111,7 @@ class Distilling(Repositioning):
                 strayed.append(float(away.detach()))
                 loss = loss + chosen.pull * away
             gradients = torch.autograd.grad(loss, weights.parameters)
-            _step(weights.parameters, gradients, optimizer)
+            apply(weights.parameters, gradients, optimizer)
             schedule.step()
             step += 1
             if told is not None and told(step, float(loss.detach())) is False:
@@ -216,7 +122,7 @@ class Distilling(Repositioning):
             if step % chosen.every == 0:
                 strayed = []  # so that a training that goes on from here is the same
                 if kept_state is not None:
-                    kept_state(_handed_out(step, good, weights, optimizer))
+                    kept_state(handed_out(step, good, weights, optimizer))
         base = getattr(self.model.config, "_name_or_path", None) or None
         return Distilled(weights.done(layout, base, rows[0].invocation), step, time.process_time() - began)
 
@@ -247,7 +153,7 @@ class Distilling(Repositioning):
         except (OSError, SafetensorError):
             return None
 
-    def _row(self, lesson: Lesson) -> _Row:
+    def _row(self, lesson: Lesson) -> Row:
         asked, whole = self.tokens(lesson.messages), self._renderer.with_reply(lesson.messages, lesson.reply)
         begins = shared(asked, whole)  # fewer than all of `asked` when a tokenizer merges across the boundary
         turn = min(shared(asked, self.tokens(lesson.messages, add_generation_prompt=False)), begins)
@@ -261,11 +167,11 @@ class Distilling(Repositioning):
             lead = self._renderer.with_reply(lesson.messages, lesson.reply.removesuffix(lesson.stress).rstrip())
             weights[shared(lead, whole) - begins : len(whole) - begins] = STRESS
         told = self.tokens([{"role": "system", "content": lesson.context}, *lesson.messages]) if lesson.context else None
-        return _Row(asked[:turn], asked[turn:begins], reply, keeps, weights, told)
+        return Row(asked[:turn], asked[turn:begins], reply, keeps, weights, told)
 
-    def _plain_row(self, text: str) -> _Row:
+    def _plain_row(self, text: str) -> Row:
         first, *rest = self._renderer.plain(text)
-        return _Row([], [first], rest[:KEPT_TEXT], True, torch.ones(len(rest[:KEPT_TEXT])))
+        return Row([], [first], rest[:KEPT_TEXT], True, torch.ones(len(rest[:KEPT_TEXT])))
 
     def _start(self, text: str) -> list[tuple[Tensor, Tensor]]:
         """KV of a text behind nothing: what a trained prefix begins as."""
@@ -274,7 +180,7 @@ class Distilling(Repositioning):
         past, _ = self._read_on(None, [self._renderer.stable_prefix([{"role": "system", "content": text}])], 1)
         return [(keys.clone(), values.clone()) for keys, values in past]
 
-    def _prepare(self, rows: Sequence[_Row], form: ParameterForm) -> None:
+    def _prepare(self, rows: Sequence[Row], form: ParameterForm) -> None:
         """What does not depend on the weights in training, computed once: the base's KV before the turns, and what it says of the replies.
 
         What all rows begin with is read once.
@@ -316,12 +222,12 @@ class Distilling(Repositioning):
             logits = self.model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=last).logits
         return [(layer.keys, layer.values) for layer in cache.layers], logits.float()
 
-    def _replies(self, rows: Sequence[_Row], weights: _Weights | None) -> list[Tensor]:
+    def _replies(self, rows: Sequence[Row], weights: Weights | None) -> list[Tensor]:
         """Logits [reply, vocabulary] behind which each token of the replies stands. Call it under the lock."""
         fixed = rows[0].past is not None
         texts = [(row.invocation if fixed else row.before + row.invocation) + row.reply[:-1] for row in rows]
         wide, most = max(map(len, texts)), max(len(row.reply) for row in rows)
-        past = _past(rows, weights)
+        past = past_of(rows, weights)
         behind = 0 if past is None else past[0][0].shape[2]
         before = [len(row.before) if fixed else behind for row in rows]
         mask = torch.zeros((len(rows), behind + wide), dtype=torch.long)
@@ -348,7 +254,7 @@ class Distilling(Repositioning):
             ).logits
         return [logits[place, most - len(row.reply) :] for place, row in enumerate(rows)]
 
-    def _taught(self, rows: Sequence[_Row], weights: _Weights) -> Tensor:
+    def _taught(self, rows: Sequence[Row], weights: Weights) -> Tensor:
         """Cross-entropy of the replies, or divergence from their teacher, a mean over their tokens."""
         if rows[0].told is not None:
             return self._strayed(rows, weights)
@@ -356,16 +262,16 @@ class Distilling(Repositioning):
             found = self._replies(rows, weights)
             wanted = torch.tensor([token for row in rows for token in row.reply], device=found[0].device)
             losses = cross_entropy(torch.cat(found).float(), wanted, reduction="none")
-            return _weighted(losses, rows)
+            return weighted(losses, rows)
 
-    def _strayed(self, rows: Sequence[_Row], weights: _Weights) -> Tensor:
+    def _strayed(self, rows: Sequence[Row], weights: Weights) -> Tensor:
         """Divergence from what the base says along the replies, in nats, a mean over their tokens."""
         with self.lock, running(self.model, as_it_is=True), torch.enable_grad():
             now = torch.cat(self._replies(rows, weights)).float().log_softmax(dim=-1)
             goal = torch.cat([row.goal for row in rows if row.goal is not None]).float()
-            return _weighted((goal.exp() * (goal - now)).sum(dim=-1), rows)
+            return weighted((goal.exp() * (goal - now)).sum(dim=-1), rows)
 
-    def _answered(self, rows: Sequence[_Row], weights: _Weights) -> bool:
+    def _answered(self, rows: Sequence[Row], weights: Weights) -> bool:
         """Whether each reply would be given, token by token."""
         with self.lock, running(self.model, as_it_is=True):
             found = self._replies(rows, weights)
@@ -374,76 +280,3 @@ class Distilling(Repositioning):
     @property
     def _device(self) -> torch.device:
         return self.model.get_input_embeddings().weight.device  # type: ignore[no-any-return]
-
-
-def _weighted(values: Tensor, rows: Sequence[_Row]) -> Tensor:
-    """The mean of a value for each token of the replies, the answers counting more."""
-    weights = torch.cat([row.weights for row in rows]).to(values.device)
-    return (values * weights).sum() / weights.sum()
-
-
-def _past(rows: Sequence[_Row], weights: _Weights | None) -> list[tuple[Tensor, Tensor]] | None:
-    """KV before the texts, by layer [rows, heads, tokens, head_dim]: of what stands before each turn, or the prefix in training."""
-    if weights is not None and weights.prefix is not None:
-        return [(keys.expand(len(rows), -1, -1, -1), values.expand(len(rows), -1, -1, -1)) for keys, values in weights.prefix]
-    pasts = [row.past for row in rows if row.past is not None]
-    if not pasts:
-        return None
-    longest = max(past[0][0].shape[2] for past in pasts)
-
-    def filled(tensor: Tensor) -> Tensor:
-        return pad(tensor, (0, 0, longest - tensor.shape[2], 0))
-
-    return [
-        (torch.cat([filled(past[layer][0]) for past in pasts]), torch.cat([filled(past[layer][1]) for past in pasts]))
-        for layer in range(len(pasts[0]))
-    ]
-
-
-def _share(step: int, steps: int) -> float:
-    """Of the learning rate: up at first, then down along a cosine."""
-    return min(1.0, (step + 1) / WARM) * (LEFT + (1 - LEFT) * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0))))
-
-
-def _drawn(rows: Sequence[_Row], count: int, seed: int) -> Iterator[list[_Row]]:
-    """Batches of so many rows of about one length; each comes once before any comes again."""
-    rng = random.Random(seed)
-    while rows:
-        ordered = sorted(rows, key=lambda row: len(row.reply) + len(row.before) / 1000 + rng.uniform(-1.5, 1.5))
-        batches = [ordered[start : start + count] for start in range(0, len(ordered), count)]
-        rng.shuffle(batches)
-        yield from batches
-
-
-def _step(parameters: Sequence[Tensor], gradients: Sequence[Tensor], optimizer: torch.optim.Optimizer) -> None:
-    for tensor, gradient in zip(parameters, gradients, strict=True):
-        tensor.grad = gradient
-    torch.nn.utils.clip_grad_norm_(parameters, CLIP)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-
-
-def _handed_out(step: int, good: int, weights: _Weights, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    found = {"step": torch.tensor(step), "good": torch.tensor(good)}
-    for place, tensor in enumerate(weights.parameters):
-        found[f"{place}"] = tensor.detach().clone()
-        found |= {f"{place}.{name}": optimizer.state[tensor][name].detach().clone() for name in ("exp_avg", "exp_avg_sq", "step")}
-    return found
-
-
-def _take_in(
-    state: Mapping[str, Tensor], weights: _Weights, optimizer: torch.optim.Optimizer, schedule: Any, draws: Sequence[Iterator[Any]]
-) -> tuple[int, int]:
-    """Go on where `state` was handed out; (step, checks passed in a row)."""
-    step = int(state["step"])
-    with torch.no_grad():
-        for place, tensor in enumerate(weights.parameters):
-            tensor.copy_(state[f"{place}"])
-            optimizer.state[tensor] = {name: state[f"{place}.{name}"].clone() for name in ("exp_avg", "exp_avg_sq", "step")}
-    schedule.last_epoch = step
-    for group, rate in zip(optimizer.param_groups, schedule.base_lrs, strict=True):
-        group["lr"] = rate * schedule.lr_lambdas[0](step)
-    for _ in range(step):
-        for draw in draws:
-            next(draw, None)
-    return step, int(state["good"])

@@ -19,9 +19,9 @@ import invented
 from memos_core.cube import ParameterForm
 from memos_core.examination import TURNS, holds
 from memos_core.hf import HFEngine
-from memos_core.hf.distil import Settings
 from memos_core.hf.module import Module
 from memos_core.hf.signals import ORDINARY
+from memos_core.hf.training import Settings
 from memos_core.lessons import PLAIN_TEXTS, course
 from memos_core.statements import take_apart
 
