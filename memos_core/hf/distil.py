@@ -33,7 +33,7 @@ from memos_core.hf.module import Module
 from memos_core.hf.prompt import Message, shared
 from memos_core.hf.reply import Reply
 from memos_core.hf.reposition import Repositioning
-from memos_core.hf.training import Row, Settings, Weights, apply, drawn, handed_out, past_of, share, steps_for, take_in, weighted
+from memos_core.hf.training import Row, Settings, Weights, apply, drawn, handed_out, past_of, share, take_in, weighted
 from memos_core.lessons import Lesson
 
 AT_ONCE = 12  # rows read in one call beforehand
@@ -95,7 +95,7 @@ class Distilling(Repositioning):
         self._prepare(rows, form)
         seen = [self._row(lesson) for lesson in watched]
         self._prepare(seen, form)
-        steps = chosen.steps or steps_for(len({lesson.fact for lesson in lessons if lesson.kind == "teach"}))
+        steps = chosen.most(len({lesson.fact for lesson in lessons if lesson.kind == "teach"}))
         optimizer = torch.optim.AdamW(weights.parameters, lr=chosen.rate, weight_decay=0.0, betas=(0.9, 0.99))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: share(step, steps))
         taught, kept = ([row for row in rows if row.keeps is keeps] for keeps in (False, True))

@@ -19,7 +19,6 @@ from memos_core.hf.lowrank import Acting, LowRank, linear_layers
 from memos_core.hf.module import Module, from_kv, low_rank_config, prefix_config
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-LEAST_STEPS, STEPS_A_FACT = 24, 5
 WARM = 8  # steps until the full learning rate
 LEFT = 0.1  # of the learning rate, at the end
 CLIP = 1.0  # of the gradient's norm
@@ -29,7 +28,7 @@ CLIP = 1.0  # of the gradient's norm
 class Settings:
     """How a module is trained. taught, kept: lessons in one step. pull: weight of the divergence. rate: learning rate.
 
-    steps: at most; None: by the number of facts. It ends before when `patience` checks in a row, `every` so many steps from the step
+    steps: at most; None: `begin` and `a_fact` for each fact. It ends before when `patience` checks in a row, `every` so many steps from the step
     `least` on, have found every watched lesson learned and the divergence at most `settled` nats. first_layer: from which share of the
     model's depth on its layers are adapted.
     """
@@ -37,6 +36,8 @@ class Settings:
     rank: int = 8
     rate: float = 6e-3
     steps: int | None = None
+    begin: int = 24
+    a_fact: int = 5
     taught: int = 8
     kept: int = 8
     pull: float = 2.0
@@ -49,12 +50,18 @@ class Settings:
     @classmethod
     def of(cls, form: ParameterForm | str, **changed: Any) -> Settings:
         """Those that a form is trained with, changed by name."""
-        return cls(**{**({"rate": 3e-2} if form == ParameterForm.PREFIX else {}), **changed})
+        return cls(**{**OF_FORM.get(ParameterForm(form), {}), **changed})
+
+    def most(self, facts: int) -> int:
+        """How many steps so many facts take at most."""
+        return self.steps or self.begin + self.a_fact * facts
 
 
-def steps_for(facts: int) -> int:
-    """How many steps so many facts take at most."""
-    return LEAST_STEPS + STEPS_A_FACT * facts
+# These read all of the prompt in every step, which costs three times as much.
+OF_FORM: dict[ParameterForm, dict[str, Any]] = {
+    ParameterForm.LORA: {"rate": 4e-3, "begin": 12, "a_fact": 2, "taught": 6, "kept": 4},
+    ParameterForm.PREFIX: {"rate": 3e-2, "begin": 12, "a_fact": 2, "taught": 6, "kept": 4, "pull": 1.0},
+}
 
 
 @dataclass(eq=False)
