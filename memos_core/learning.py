@@ -82,11 +82,12 @@ def _asking(model: Callable[[str], str] | None) -> Callable[[str], Sequence[str]
 
 
 def learn(
-    house: House, modules: Modules, sources: Sequence[MemCube], scope: Scope, how: How, who: Actor, now: datetime, reason: str
-) -> MemCube:
-    """A module of some plaintext, examined: active, or rejected. Raises InvalidInput, EngineError or Cancelled; then nothing was kept.
+    house: House, modules: Modules, sources: Sequence[MemCube], scope: Scope, how: How, who: Actor, now: datetime, reason: str,
+    also: Sequence[Change] = (),
+) -> MemCube:  # fmt: skip
+    """A module of some plaintext, examined: active, or rejected. also: what is committed together with it.
 
-    Killed half-way, it goes on where it was when asked for again.
+    Killed half-way, it goes on where it was when asked for again. Raises InvalidInput, EngineError or Cancelled; then nothing was kept.
     """
     lessons = curriculum(sources, how.seed, house.model)
     unfinished = _unfinished(house, sources, how)
@@ -114,7 +115,7 @@ def learn(
         report = house.engine.examine(made.module, lessons, made.seconds)
     finally:
         bar(None, 0.0)
-    cube = keep(house, made.module, report, scope, sources, who, now, reason)
+    cube = keep(house, made.module, report, scope, sources, who, now, reason, also=also)
     unfinished.unlink(missing_ok=True)
     modules.forget()
     return cube
@@ -147,7 +148,7 @@ def _bar(how: How, lessons: Course) -> Callable[[int | None, float], None]:
 
 def keep(
     house: House, module: Any, report: Report | None, scope: Scope, sources: Sequence[MemCube], who: Actor, now: datetime, reason: str,
-    name: str = "", description: str = "", licence: str = "",
+    name: str = "", description: str = "", licence: str = "", also: Sequence[Change] = (),
 ) -> MemCube:  # fmt: skip
     """The file first, then the cube that refers to it."""
     weights = module.weights
@@ -181,12 +182,15 @@ def keep(
     )
     detail = reason if passed else f"{reason}; rejected: {'; '.join(report.failed)}" if report is not None else reason
     parents = tuple((source.id, source.version) for source in sources)
-    house.store.commit([Add(cube, who, parents=parents, relation=DISTILLED, detail=detail)])
+    house.store.commit([Add(cube, who, parents=parents, relation=DISTILLED, detail=detail), *also])
     return cube
 
 
-def retire(house: House, cubes: Sequence[MemCube], state: State, action: str, who: Actor, now: datetime, reasons: Sequence[str]) -> None:
-    """Take modules off: stale, or archived, when their files go."""
+def retire(
+    house: House, cubes: Sequence[MemCube], state: State, action: str, who: Actor, now: datetime, reasons: Sequence[str],
+    also: Sequence[Change] = (),
+) -> None:  # fmt: skip
+    """Take modules off, in one commit with what else follows from it: stale, or archived, when their files go."""
     changes: list[Change] = []
     for cube, reason in zip(cubes, reasons, strict=True):
         check_transition(cube.state, state)
@@ -194,7 +198,7 @@ def retire(house: House, cubes: Sequence[MemCube], state: State, action: str, wh
         changed = cube.model_copy(update={"state": state, "version": cube.version + 1, "identifiers": identifiers})
         changes.append(Revise(changed, who, action, detail=reason))
     if changes:
-        house.store.commit(changes)
+        house.store.commit([*changes, *also])
         house.store.settle()
 
 
@@ -205,14 +209,13 @@ def retire_outdated(house: House, modules: Modules, now: datetime) -> list[Move]
     outdated = [each for each in found if each.problem is not None]
     if not outdated:
         return []
-    retire(house, [each.cube for each in outdated], State.STALE, "stale", LOCAL_OWNER, now, [str(each.problem) for each in outdated])
-    queued: list[Change] = [
+    queued = [
         Queue(each.cube.governance.scope, each.payload.form, ids)
         for each in outdated
         if each.payload.report is not None and (ids := _current(each))
     ]
-    if queued:
-        house.store.commit(queued)
+    reasons = [str(each.problem) for each in outdated]
+    retire(house, [each.cube for each in outdated], State.STALE, "stale", LOCAL_OWNER, now, reasons, queued)
     modules.forget()
     return [Move("stale", (each.cube.id,), str(each.problem)) for each in outdated]
 
@@ -236,13 +239,15 @@ def learn_again(house: House, modules: Modules, now: datetime) -> list[Move]:
         if sources:
             how = How(form=ParameterForm(form))
             try:
-                cube = learn(house, modules, sources, scope, how, LOCAL_OWNER, now, "distilled again, since a source was outdated")
+                reason = "distilled again, since a source was outdated"
+                cube = learn(house, modules, sources, scope, how, LOCAL_OWNER, now, reason, also=[Unqueue(number)])
             except InvalidInput:  # what is left cannot be asked about
-                cube = None
-            if cube is not None:
+                house.store.commit([Unqueue(number)])
+            else:
                 outcome = "active" if cube.state is State.ACTIVE else "rejected by its examination"
                 moves.append(Move("distil", (cube.id,), f"distilled again from {len(sources)} texts as they are now: {outcome}"))
-        house.store.commit([Unqueue(number)])
+        else:
+            house.store.commit([Unqueue(number)])
     if stale:  # their files go; the record of what they were stays
         retire(house, [each.cube for each in stale], State.ARCHIVED, "archive", LOCAL_OWNER, now, ["outdated" for _ in stale])
         moves += [Move("archive", (each.cube.id,), "outdated") for each in stale]

@@ -34,13 +34,13 @@ class Settings:
     """
 
     rank: int = 8
-    rate: float = 6e-3
+    rate: float = 5e-3
     steps: int | None = None
     begin: int = 24
     a_fact: int = 5
     taught: int = 8
-    kept: int = 8
-    pull: float = 2.0
+    kept: int = 9
+    pull: float = 3.0
     every: int = 10
     patience: int = 2
     least: int = 30

@@ -344,7 +344,7 @@ def inspect(folder: Path, place: int, acknowledged: bool, states: list[Any], fin
     if left:
         problems.append(f"litter: {sorted(left)}")
     wanted = {row[-1] for row in now["columns"] if row[-1] and "archived" not in row} | {blob for _, blob in now["images"]}
-    if NAMES[place] not in ("an activation", "a picture") and kept != wanted:
+    if NAMES[place] not in ("an activation", "a module", "a picture") and kept != wanted:
         problems.append(f"blobs: {sorted(kept)}")
     with opened(folder) as memos:
         for name in NAMES:
