@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.real
 def test_the_readme_runs_word_for_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 8
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for block in blocks:
