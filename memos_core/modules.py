@@ -101,8 +101,9 @@ class Modules:
 
     def chosen(self, query: str, before: Sequence[str], scope: Scope, now: datetime) -> list[Chosen]:
         """The usable modules that a request of a scope is for; of trained prefixes the nearest alone, since there is one beginning."""
-        candidates = self._profiles(scope)
-        if not candidates or not query.strip():
+        able = "parameter" in getattr(self._house.engine, "capabilities", ())
+        candidates = self._profiles(scope) if able and query.strip() else []
+        if not candidates:
             return []
         last, found = before[-BEFORE:], []
         read = {cube.id: readings(query, last, profile) for cube, profile in candidates}
@@ -112,22 +113,27 @@ class Modules:
             for cube, profile in candidates:
                 decisions = [route(asked, vectors[text], last, profile) for asked, text in read[cube.id]]
                 routed = max(decisions, key=lambda each: (each.chosen, each.nearest))
-                if routed.chosen and (now_is := standing(view, cube, now)).problem is None and self._readable(now_is):
+                if routed.chosen and (now_is := standing(view, cube, now)).problem is None and self._usable(now_is):
                     found.append(Chosen(now_is, routed))
         found.sort(key=lambda each: -each.routed.nearest)
         prefixes = [each for each in found if each.standing.payload.form == "prefix"]
         return [each for each in found if each not in prefixes[1:]]
 
-    def _readable(self, each: Standing) -> bool:
-        """Whether its file is what was written. If not, that is counted, logged, and its texts go into the prompt."""
-        try:
-            self.load(each.payload)
-        except StoreCorrupt as problem:
+    def _usable(self, each: Standing) -> bool:
+        """Whether it is for this model, and its file is what was written. If not, that is counted, logged, and its texts go into the prompt."""
+        problem = ""
+        if each.payload.base_model != self._house.engine.base_identity.key:
+            problem = "it was made for another model"
+        else:
+            try:
+                self.load(each.payload)
+            except StoreCorrupt:
+                problem = "its file is missing or damaged"
+        if problem:
             with self._lock:
-                self._problems[f"module {each.cube.id}: its file is missing or damaged"] += 1
-            _LOG.warning("a module could not be used, its texts are injected instead: %s", problem)
-            return False
-        return True
+                self._problems[f"module {each.cube.id}: {problem}"] += 1
+            _LOG.warning("module %s could not be used, its texts are injected instead: %s", each.cube.id, problem)
+        return not problem
 
     def load(self, payload: Parameter) -> Any:
         """The weights of a module. Raises StoreCorrupt when its file is not what was written."""
@@ -155,7 +161,7 @@ class Modules:
                 heads = view.heads(planned, datetime.now(UTC)) if planned else {}
                 usable = [each for cube in heads.values() if (each := standing(view, cube, datetime.now(UTC))).problem is None]
             mine = [each for each in usable if each.cube.governance.scope in ancestors(as_scope(scope))]
-            return [self.load(each.payload) for each in mine if self._readable(each)]
+            return [self.load(each.payload) for each in mine if self._usable(each)]
         talk = [str(message.get("content", "")) for message in messages if message.get("role") in ("user", "assistant")]
         users = [str(message.get("content", "")) for message in messages if message.get("role") == "user"]
         if not users:
@@ -176,6 +182,10 @@ class Modules:
                     profile = before.get(cube.id) or profile_of(self._house, cube, sources[cube.id])
                     found.setdefault(cube.governance.scope, []).append((cube, profile))
                 self._known = (latest, found)
+                usable = {cube.payload.blob for cube in cubes if isinstance(cube.payload, Parameter)}
+                with self._lock:  # what was forgotten or taken off stays in no memory
+                    for blob in [blob for blob in self._loaded if blob not in usable]:
+                        del self._loaded[blob]
         mine = list(self._known[1].get(scope, ()))
         for above in ancestors(scope)[:-1]:
             mine += [each for each in self._known[1].get(above, ()) if not each[1].names]

@@ -132,6 +132,28 @@ def test_a_damaged_file_is_counted_and_the_text_goes_in(memos: MemOS, caplog: py
     assert not memos.verify().ok
 
 
+def test_a_module_of_another_model_is_not_used(memos: MemOS) -> None:
+    learned(memos)
+    path = memos.path
+    memos.close()
+    other = HFEngine(tiny_model("llama", seed=1, max_position_embeddings=4096), tiny_tokenizer())  # of the same shape
+    with MemOS.open(path, engine=other, embedder=bag_of_words) as again:
+        turn = again.begin(ASKED, scope=ANA, session="s", now=NOW)
+        assert turn.plan.modules == () and "oboe" in turn.prompt[-1]["content"]
+        assert other.next_token_logits(ASKED, reuse=False).equal(other.next_token_logits(ASKED, reuse=False, scope=ANA))
+        assert all("another model" in problem for problem in again.stats()["modules"]["problems"])
+
+
+def test_without_an_engine_the_texts_go_in(memos: MemOS) -> None:
+    learned(memos)
+    memos.close()
+    with MemOS.open(memos.path, embedder=bag_of_words) as again:
+        turn = again.begin(ASKED, scope=ANA, session="s", now=NOW)
+        assert turn.plan.modules == () and "oboe" in turn.prompt[-1]["content"]
+        turn.commit("The oboe.", now=NOW)
+        assert again.verify().ok
+
+
 def test_only_who_holds_the_scope_has_it(memos: MemOS) -> None:
     cube = learned(memos)
     assert memos.begin(ASKED, scope=ANA, session="s", now=NOW, actor=("clinic",)).plan.modules == (cube.id,)
