@@ -8,8 +8,9 @@ from benchmarks.invented import IN_CONTEXT, KNOWN, OPEN, TUNED, neighbours, unkn
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memos_core.lessons import question, take_apart
-from memos_core.routing import DESCRIBED, NEAR, POINTED, Profile, Routed, name_of, points_back, route
+from memos_core.routing import DESCRIBED, NEAR, POINTED, Profile, Routed, name_of, points_back, readings, route
+from memos_core.statements import take_apart
+from memos_core.statements.questions import question
 
 SUBJECTS = ("Tavi Orlen", "Brusa Feldine", "The Zorvex telescope", "The Quillane bridge")
 NAMES = tuple(name_of(subject) for subject in SUBJECTS)
@@ -39,6 +40,21 @@ def routed(
 )  # fmt: skip
 def test_what_tells_a_subject_from_others(subject: str, name: tuple[str, ...]) -> None:
     assert name_of(subject) == name
+
+
+@pytest.mark.parametrize(
+    ("query", "whole"),
+    [
+        ("Where does Tavi live?", "Where does Tavi Orlen live?"), ("where is orlen's house?", "where is Tavi Orlen's house?"),
+        ("How old is the Zorvex?", "How old is the Zorvex telescope?"), ("Where does Tavi Orlen live?", None), ("Where does Marelia live?", None),
+        ("Say hello.", None), ("Tavi, where is Tavi's house?", "Tavi Orlen, where is Tavi's house?"),
+    ],
+)  # fmt: skip
+def test_half_a_name_is_read_as_the_whole(query: str, whole: str | None) -> None:
+    expected = ((query, query),) if whole is None else ((query, query), (whole, whole))
+    assert readings(query, (), profile()) == expected
+    talk = ("Tell me about her.", "Yes?")
+    assert readings("Where does she live?", talk, profile())[1] == ("Where does she live?", "Tell me about her. Yes? Where does she live?")
 
 
 @pytest.mark.parametrize(
