@@ -66,8 +66,8 @@ class Forms(Parameters):
         """Make activation or parameter memory of memories of one scope, without waiting for the scheduler. Returns what was made.
 
         to="parameter": distil statements into a module and examine it. What fails comes back `rejected`, with its report, and the texts stay
-        as they are; what passes acts on requests that are about them, which then no longer get these texts. form: "alora" (None),
-        "lora" or "prefix". imitate: learn what the model says with the texts in its context, where it answers from them well, instead of
+        as they are; what passes acts on requests that are about them, which then no longer get these texts. form: "prefix" (None),
+        "alora" or "lora". imitate: learn what the model says with the texts in its context, where it answers from them well, instead of
         their own statements: activation ⇒ parameter. It takes minutes: progress shows a bar; stop is asked after each step, and True
         cancels (raises Cancelled).
 

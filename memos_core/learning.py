@@ -50,7 +50,7 @@ class How:
     """How a module is made. imitate: what is learned is what the model says with the texts in its context, instead of the texts' own
     statements. progress: show a bar. stop: asked after each step; True cancels, and nothing is kept."""
 
-    form: ParameterForm = ParameterForm.ALORA
+    form: ParameterForm = ParameterForm.PREFIX
     seed: int = 0
     settings: Any = None
     imitate: bool = False

@@ -127,7 +127,7 @@ class Parameters(Bound):
         """promote(ids, to="parameter")."""
         self._able("promoting to parameter memory")
         sources = [self._permitted(each, "write", who, clock) for each in as_ids(ids)]
-        chosen = ParameterForm.ALORA if form is None else as_member(ParameterForm, form, "form")
+        chosen = ParameterForm.PREFIX if form is None else as_member(ParameterForm, form, "form")
         scope = trainable(sources)
         how = How(chosen, seed, settings, imitate, progress, stop)
         return [learn(self._house, self._modules, sources, scope, how, who, clock, f"promoted by {'/'.join(who)}")]

@@ -63,7 +63,7 @@ class Distilling(Repositioning):
         lessons: Sequence[Lesson],
         watched: Sequence[Lesson] = (),
         *,
-        form: ParameterForm = ParameterForm.ALORA,
+        form: ParameterForm = ParameterForm.PREFIX,
         settings: Settings | None = None,
         seed: int = 0,
         start: str = "",

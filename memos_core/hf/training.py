@@ -60,7 +60,7 @@ class Settings:
 # These read all of the prompt in every step, which costs three times as much.
 OF_FORM: dict[ParameterForm, dict[str, Any]] = {
     ParameterForm.LORA: {"rate": 4e-3, "begin": 12, "a_fact": 2, "taught": 6, "kept": 4},
-    ParameterForm.PREFIX: {"rate": 3e-2, "begin": 12, "a_fact": 2, "taught": 6, "kept": 4, "pull": 1.0},
+    ParameterForm.PREFIX: {"rate": 3e-2, "begin": 18, "a_fact": 2, "taught": 6, "kept": 5, "pull": 1.5},
 }
 
 

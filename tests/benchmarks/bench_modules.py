@@ -127,7 +127,7 @@ def main() -> int:
         for name, (sign, bound) in ASKED.items():
             value, values = median(row[name] for row in rows), [row[name] for row in rows]
             good = value >= bound if sign == ">=" else value <= bound
-            met = met and (good or form != ParameterForm.ALORA)
+            met = met and (good or form != ParameterForm.PREFIX)
             print(
                 f"{form:8} {name:12} {value:8.3f} [{min(values):.3f}, {max(values):.3f}]  asked {sign} {bound}  {'met' if good else 'MISSED'}"
             )
