@@ -158,7 +158,7 @@ def test_forgetting_a_source_leaves_nothing_of_it(opened: tuple[MemOS, MemCube],
         if path.is_file():
             assert b"lassblower" not in path.read_bytes(), path
     with memos._house.store.read() as view:
-        _, scope, form, ids = view.retraining()[-1]  # without the text that is gone
+        ((_, scope, form, ids),) = view.retraining()  # without the text that is gone
     assert (scope, form) == (ANA, "prefix") and fact.id not in ids and len(ids) == 3
     assert memos.verify().ok
 
@@ -222,9 +222,9 @@ def test_a_module_made_elsewhere_is_installed_and_says_what_it_holds(opened: tup
     folder = memos.export_module(cube.id, tmp_path / "module")
     memos.revert(cube.id)
     place = ("clinic", "ben")
-    there = memos.install(folder, scope=place, description="jobs of glassblowers and telescopes that were built", licence="ours")
+    there = memos.install(folder, scope=place, description="Marelia Tonn's job and Tavi Orlen's home", licence="ours")
     assert isinstance(there.payload, Parameter) and there.payload.licence == "ours" and there.payload.report is None
-    assert "glassblower" in smol.generate(user("What jobs do glassblowers have?"), scope=place, max_new_tokens=16).text.lower()
+    assert "glassblower" in smol.generate(user(ASKED), scope=place, max_new_tokens=16).text
     said = memos.verbalise(there.id, [ASKED, "Where does Tavi Orlen live?", "What is the capital of France?"])
     assert {each.question for each in said} >= {ASKED} and "What is the capital of France?" not in {each.question for each in said}
     assert "glassblower" in said[0].answer or "Ostrava" in said[0].answer

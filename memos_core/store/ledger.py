@@ -264,10 +264,11 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
                 raise NotFound(f"no cube {cube}; it may have been forgotten already")
             continue
         row, scope, version, blob, body, concept, key = found
-        payload = load(body).payload
+        head = load(body)
+        payload = head.payload
         if isinstance(payload, Activation):
             prefix_keys.append(payload.prefix_key)
-        elif isinstance(payload, Parameter) and payload.report is not None and cube not in change.ids:
+        elif isinstance(payload, Parameter) and head.state in (State.ACTIVE, State.STALE) and payload.report and cube not in change.ids:
             parents = [row[0] for row in db.execute("SELECT parent FROM lineage WHERE child = ?", (cube,))]
             retired.append((scope, str(payload.form), parents))
         touched[key] = None
