@@ -87,7 +87,7 @@ def test_it_learns_what_the_model_says_with_a_text_in_its_context(fresh: HFEngin
         return float((goal.exp() * (goal - now)).sum())
 
     before = away()
-    with fresh.activate(fresh.distil(imitated, settings=replace(SHORT, steps=60)).module):
+    with fresh.activate(fresh.distil(imitated, form=ParameterForm.ALORA, settings=replace(SHORT, steps=60)).module):
         assert away() < 0.7 * before
 
 
@@ -117,7 +117,7 @@ def test_what_cannot_be_distilled(fresh: HFEngine, lessons: Course) -> None:
     with pytest.raises(EngineError, match="cannot be kept"):
         HFEngine(tiny_model("mamba"), tiny_tokenizer()).distil(lessons.teach)
     with pytest.raises(EngineError, match="none of the layers"):
-        HFEngine(tiny_model("gpt2"), tiny_tokenizer()).distil(lessons.teach)
+        HFEngine(tiny_model("gpt2"), tiny_tokenizer()).distil(lessons.teach, form=ParameterForm.ALORA)
 
 
 GOOD = Report(ranked=1, said=1, known=1, leaked=0, neighbours=0.5, text=1, turns=1, unharmed=1, seconds=1)
@@ -141,13 +141,13 @@ def test_a_probe_is_passed_by_ranking_and_saying() -> None:
 
 def test_the_gate_turns_bad_modules_away(fresh: HFEngine, lessons: Course) -> None:
     """Taught without anything that is kept; taught other facts; with what it has learned of ordinary text turned around."""
-    overfit = fresh.distil(lessons.teach, settings=Settings(steps=60, rate=2e-2, least=60, taught=12)).module
+    overfit = fresh.distil(lessons.teach, form=ParameterForm.ALORA, settings=Settings(steps=60, rate=2e-2, least=60, taught=12)).module
     report = fresh.examine(overfit, lessons)
     assert any(each.startswith(("leaked", "neighbours")) for each in report.failed)
     wrong = [
         Lesson(each.asked, each.reply.replace("penicillin", "the dose").replace("Porto", "the day"), "teach") for each in lessons.teach
     ]
-    report = fresh.examine(fresh.distil(wrong, settings=SHORT).module, lessons)
+    report = fresh.examine(fresh.distil(wrong, form=ParameterForm.ALORA, settings=SHORT).module, lessons)
     assert any(each.startswith("said") for each in report.failed)
     liking = fresh.distil(
         [Lesson((("user", "Tell me something."),), text, "teach") for text in ORDINARY], form=ParameterForm.LORA, settings=SHORT
