@@ -47,9 +47,7 @@ def main() -> int:
     well &= run("Exactness: two hundred prompts over KV that reaches just so far", str(HERE / "bench_exact.py"))
     well &= run("A conversation of sixty turns, against stock transformers", str(HERE / "bench_conversation.py"))
     well &= run("A steering vector for declining: effect and side effects", str(HERE / "bench_steering.py"))
-    well &= run(
-        "Modules of twelve facts: three forms, three seeds, the sealed family", str(HERE / "bench_modules.py"), "--family", "sealed"
-    )
+    well &= run("Modules of twelve facts: three forms, three seeds", str(HERE / "bench_modules.py"))
     well &= run("Adding and recalling, 10,000 memories of 100 users", evaluate, "speed", "--n", "10000")
     well &= run("One user's memory as it grows", str(HERE / "bench_scale.py"))
     for vectors in ("100000", "1000000"):
