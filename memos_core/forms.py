@@ -30,7 +30,7 @@ from memos_core.cube import (
 from memos_core.errors import InvalidInput, NotAvailable
 from memos_core.heads import Derived, attach_template, derived
 from memos_core.house import House
-from memos_core.parameters import Parameters
+from memos_core.parameters import Parameters, one_scope
 from memos_core.parse import as_member
 from memos_core.parse.triples import template
 from memos_core.policy import Thresholds
@@ -43,7 +43,7 @@ class Forms(Parameters):
 
     def __init__(self, house: House, thresholds: Thresholds) -> None:
         super().__init__(house)
-        self._scheduler = Scheduler(house, thresholds, self._modules)
+        self._scheduler = Scheduler(house, thresholds)
 
     # ------------------------------------------------------------------ KV
     def promote(
@@ -90,10 +90,7 @@ class Forms(Parameters):
         least = None if least_precision is None else as_member(Precision, least_precision, "least_precision")
         if frozen and least is not None:
             raise InvalidInput("what is frozen is never reduced: give frozen=True or least_precision, not both")
-        scopes = {cube.governance.scope for cube in sources}
-        if len(scopes) != 1 or not all(isinstance(cube.payload, Plaintext) for cube in sources):
-            raise InvalidInput("promote takes plaintext cubes of one scope, since their KV is kept for that scope alone")
-        (scope,) = scopes
+        scope = one_scope(sources)
         reason = f"promoted by {'/'.join(who)}"
         wish: dict[str, Any] = {"precision": stored, "frozen": frozen, "least_precision": least}
         are_templates = {cube.identifiers.semantic_type is SemanticType.TEMPLATE for cube in sources}

@@ -33,11 +33,11 @@ from memos_core.cube import (
     new_id,
     text_of,
 )
-from memos_core.errors import InvalidInput
+from memos_core.errors import Cancelled, InvalidInput
 from memos_core.house import House
 from memos_core.lessons import PLAIN_TEXTS, Course, course
 from memos_core.lifespan import check_transition
-from memos_core.modules import Modules, Standing, standing
+from memos_core.modules import Standing, standing
 from memos_core.policy import Move
 
 DISTILLED = "distilled from"
@@ -70,7 +70,7 @@ def curriculum(sources: Sequence[MemCube], seed: int, model: Callable[[str], str
 
 
 def _asking(model: Callable[[str], str] | None) -> Callable[[str], Sequence[str]] | None:
-    """More questions for a fact, from a model: lines that end with a question mark and do not hold the answer."""
+    """More questions for a fact, from a model: the lines of its answer that end with a question mark, at most three."""
     if model is None:
         return None
 
@@ -82,7 +82,7 @@ def _asking(model: Callable[[str], str] | None) -> Callable[[str], Sequence[str]
 
 
 def learn(
-    house: House, modules: Modules, sources: Sequence[MemCube], scope: Scope, how: How, who: Actor, now: datetime, reason: str,
+    house: House, sources: Sequence[MemCube], scope: Scope, how: How, who: Actor, now: datetime, reason: str,
     also: Sequence[Change] = (),
 ) -> MemCube:  # fmt: skip
     """A module of some plaintext, examined: active, or rejected. also: what is committed together with it.
@@ -113,11 +113,13 @@ def learn(
             state=house.engine.state_of(unfinished),
         )
         report = house.engine.examine(made.module, lessons, made.seconds)
+    except Cancelled:
+        unfinished.unlink(missing_ok=True)
+        raise
     finally:
         bar(None, 0.0)
     cube = keep(house, made.module, report, scope, sources, who, now, reason, also=also)
     unfinished.unlink(missing_ok=True)
-    modules.forget()
     return cube
 
 
@@ -165,11 +167,11 @@ def keep(
         description=description,
         licence=licence,
     )
-    passed = report is None or not report.failed
+    failed = report.failed if report is not None else ()
     cube = MemCube(
         id=new_id(),
         version=1,
-        state=State.ACTIVE if passed else State.REJECTED,
+        state=State.REJECTED if failed else State.ACTIVE,
         payload=payload,
         identifiers=Identifiers(
             created_at=now,
@@ -180,7 +182,7 @@ def keep(
         ),
         governance=Governance(scope=scope, owner=who),
     )
-    detail = reason if passed else f"{reason}; rejected: {'; '.join(report.failed)}" if report is not None else reason
+    detail = f"{reason}; rejected: {'; '.join(failed)}" if failed else reason
     parents = tuple((source.id, source.version) for source in sources)
     house.store.commit([Add(cube, who, parents=parents, relation=DISTILLED, detail=detail), *also])
     return cube
@@ -202,7 +204,7 @@ def retire(
         house.store.settle()
 
 
-def retire_outdated(house: House, modules: Modules, now: datetime) -> list[Move]:
+def retire_outdated(house: House, now: datetime) -> list[Move]:
     """Modules whose sources have changed become stale, and what is left of those is queued to be distilled anew."""
     with house.store.read() as view:
         found = [standing(view, cube, now) for cube in view.modules(now) if cube.state is State.ACTIVE]
@@ -216,7 +218,6 @@ def retire_outdated(house: House, modules: Modules, now: datetime) -> list[Move]
     ]
     reasons = [str(each.problem) for each in outdated]
     retire(house, [each.cube for each in outdated], State.STALE, "stale", LOCAL_OWNER, now, reasons, queued)
-    modules.forget()
     return [Move("stale", (each.cube.id,), str(each.problem)) for each in outdated]
 
 
@@ -224,7 +225,7 @@ def _current(each: Standing) -> tuple[str, ...]:
     return tuple(source.id for source in each.sources if source.state is State.ACTIVE)
 
 
-def learn_again(house: House, modules: Modules, now: datetime) -> list[Move]:
+def learn_again(house: House, now: datetime) -> list[Move]:
     """Distil what is queued, from the texts as they are now; the stale modules that it replaces are archived."""
     moves = []
     with house.store.read() as view:
@@ -240,7 +241,7 @@ def learn_again(house: House, modules: Modules, now: datetime) -> list[Move]:
             how = How(form=ParameterForm(form))
             try:
                 reason = "distilled again, since a source was outdated"
-                cube = learn(house, modules, sources, scope, how, LOCAL_OWNER, now, reason, also=[Unqueue(number)])
+                cube = learn(house, sources, scope, how, LOCAL_OWNER, now, reason, also=[Unqueue(number)])
             except InvalidInput:  # what is left cannot be asked about
                 house.store.commit([Unqueue(number)])
             else:

@@ -20,6 +20,7 @@ from memos_core.cube import CubeId, MemCube, Parameter, Plaintext, Scope, State,
 from memos_core.errors import InvalidInput, StoreCorrupt
 from memos_core.heads import problem_of
 from memos_core.house import House
+from memos_core.plan import strip_blocks
 from memos_core.routing import Profile, Routed, name_of, readings, route
 from memos_core.statements import take_apart
 from memos_core.statements.questions import question
@@ -58,6 +59,7 @@ class Chosen:
 
 
 def standing(view: Snapshot, cube: MemCube, now: datetime) -> Standing:
+    """A module as it stands by its sources."""
     assert isinstance(cube.payload, Parameter)
     parents = view.parents(cube.id)
     heads = view.heads([parent for parent, _ in parents], now)
@@ -91,12 +93,6 @@ class Modules:
         if hasattr(self._house.engine, "route"):
             self._house.engine.route(self, None)
         with self._lock:
-            self._loaded.clear()
-
-    def forget(self) -> None:
-        """Let go of everything in RAM: something was erased."""
-        with self._lock:
-            self._known = (-1, {})
             self._loaded.clear()
 
     def chosen(self, query: str, before: Sequence[str], scope: Scope, now: datetime) -> list[Chosen]:
@@ -167,7 +163,7 @@ class Modules:
         if not users:
             return []
         now = datetime.now(UTC)
-        return [self.load(each.standing.payload) for each in self.chosen(_asked(users[-1]), talk[:-1], as_scope(scope), now)]
+        return [self.load(each.standing.payload) for each in self.chosen(strip_blocks(users[-1]), talk[:-1], as_scope(scope), now)]
 
     def _profiles(self, scope: Scope) -> list[tuple[MemCube, Profile]]:
         """The active modules of the scope, and those above it that were made elsewhere, with what they are for."""
@@ -190,11 +186,6 @@ class Modules:
         for above in ancestors(scope)[:-1]:
             mine += [each for each in self._known[1].get(above, ()) if not each[1].names]
         return mine
-
-
-def _asked(content: str) -> str:
-    """The question itself, without memory that stands before it."""
-    return content.rpartition("</memory>\n\n")[2]
 
 
 def profile_of(house: House, cube: MemCube, sources: Sequence[MemCube]) -> Profile:

@@ -74,7 +74,6 @@ class Parameters(Bound):
         cube = keep(
             self._house, module, None, place, (), who, clock, f"installed by {'/'.join(who)}", name or Path(directory).name, about, licence
         )
-        self._modules.forget()
         return cube
 
     def export_module(self, id: CubeId, directory: str | Path, *, actor: ActorLike = None, now: datetime | None = None) -> Path:
@@ -93,7 +92,6 @@ class Parameters(Bound):
         clock, who = as_time(now, "now"), self._who(actor, None)
         cube = self._module(id, "write", who, clock)
         retire(self._house, [cube], State.ARCHIVED, "revert", who, clock, [f"reverted by {'/'.join(who)}"])
-        self._modules.forget()
         with self._house.view() as view:
             return list(standing(view, cube, clock).sources)
 
@@ -130,7 +128,7 @@ class Parameters(Bound):
         chosen = ParameterForm.PREFIX if form is None else as_member(ParameterForm, form, "form")
         scope = trainable(sources)
         how = How(chosen, seed, settings, imitate, progress, stop)
-        return [learn(self._house, self._modules, sources, scope, how, who, clock, f"promoted by {'/'.join(who)}")]
+        return [learn(self._house, sources, scope, how, who, clock, f"promoted by {'/'.join(who)}")]
 
     def _module(self, id: CubeId, action: Any, who: Actor, clock: datetime) -> MemCube:
         cube = self._permitted(id, action, who, clock)
@@ -148,10 +146,16 @@ class Parameters(Bound):
 
 def trainable(sources: Sequence[MemCube]) -> Scope:
     """The one scope of plaintext that may be distilled. Raises InvalidInput."""
-    scopes = {cube.governance.scope for cube in sources}
-    if len(scopes) != 1 or not all(isinstance(cube.payload, Plaintext) for cube in sources):
-        raise InvalidInput("promote takes plaintext cubes of one scope, since what is made of them acts for that scope alone")
+    scope = one_scope(sources)
     if others := [cube for cube in sources if cube.state is not State.ACTIVE]:
         raise InvalidInput(f"cube {others[0].id} is {others[0].state}: only what stands uncontested is distilled into weights")
+    return scope
+
+
+def one_scope(sources: Sequence[MemCube]) -> Scope:
+    """The scope that plaintext has in common. Raises InvalidInput."""
+    scopes = {cube.governance.scope for cube in sources}
+    if len(scopes) != 1 or not all(isinstance(cube.payload, Plaintext) for cube in sources):
+        raise InvalidInput("promote takes plaintext cubes of one scope, since what is made of them is for that scope alone")
     (scope,) = scopes
     return scope

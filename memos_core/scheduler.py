@@ -21,7 +21,6 @@ from memos_core.heads import Derived, derived, effective_system
 from memos_core.house import House
 from memos_core.learning import learn_again, retire_outdated
 from memos_core.lifespan import check_transition
-from memos_core.modules import Modules
 from memos_core.plan import line
 from memos_core.policy import Budget, Candidate, Held, Move, Thresholds
 from memos_core.proposing import accept, propose
@@ -38,19 +37,18 @@ MOST_ATTEMPTS = 5
 class Scheduler:
     """Moves memory between forms by use. One tick at a time."""
 
-    def __init__(self, house: House, thresholds: Thresholds, modules: Modules) -> None:
+    def __init__(self, house: House, thresholds: Thresholds) -> None:
         self._house = house
-        self._modules = modules
         self._thresholds = thresholds
         self._lock = threading.Lock()
 
     def tick(self, now: datetime) -> list[Move]:
-        """Expire, archive, erase, drop, prefill: what the policy decides, each move committed with its reason in the audit log."""
+        """Expire, archive, erase, drop, prefill, distil anew: what the policy decides, each move committed with its reason in the audit log."""
         with self._lock:
             moves = self._expire(now) + self._keep_to_budgets(now) + self._drop(now) + self._move_heads(now)
             moves += self._drop(now)  # a new head may have put the directory over its byte budget
-            moves += retire_outdated(self._house, self._modules, now)
-            moves += learn_again(self._house, self._modules, now)
+            moves += retire_outdated(self._house, now)
+            moves += learn_again(self._house, now)
             moves += self._propose(now)
             moves += self._tend(now)
             self._house.store.settle()

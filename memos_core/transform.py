@@ -1,4 +1,4 @@
-"""Payload to payload: plaintext ⇒ activation here; distilling and reverting arrive with parameter memory. The engine is an argument.
+"""Payload to payload: plaintext ⇒ activation; parameter memory is `learning`. The engine is an argument.
 
 Source: MemOS §4.1, transformation between memory types.
 """

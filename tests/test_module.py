@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from tiny_models import TEXT, chat, tiny_model, tiny_tokenizer
+from tiny_models import CONTEXT, TEXT, chat, tiny_model, tiny_tokenizer
 
 from memos_core.cube import ParameterForm
 from memos_core.errors import IdentityMismatch, InvalidInput
@@ -146,6 +146,21 @@ def test_several_add_up_and_two_beginnings_cannot(fresh: HFEngine) -> None:
     prefixes = [random_module(fresh, ParameterForm.PREFIX, seed) for seed in (1, 2)]
     with pytest.raises(InvalidInput, match="two trained prefixes"), fresh.activate(*prefixes):
         pass
+
+
+def test_a_prefix_takes_room_of_the_context_and_gives_way_to_one_that_is_there(fresh: HFEngine) -> None:
+    one, two = (random_module(fresh, ParameterForm.PREFIX, seed) for seed in (1, 2))
+    with fresh.activate(one):
+        alone = fresh.next_token_logits(ASKED)
+        fresh.route("test", lambda messages, plan, scope: [two])
+        torch.testing.assert_close(fresh.next_token_logits(ASKED), alone, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(fresh.next_token_logits(ASKED), alone, atol=1e-2)
+    fresh.route("test", None)
+    longest = CONTEXT - len(fresh.tokens(chat("")))
+    text = next(text for count in range(longest, 0, -1) if len(fresh.tokens(chat(text := "7" * count))) <= CONTEXT - 2)
+    assert len(fresh.generate(chat(text), max_new_tokens=9).token_ids) <= 3
+    with fresh.activate(one), pytest.raises(InvalidInput, match="reads at most"):  # its five tokens stand before them
+        fresh.generate(chat(text), max_new_tokens=9)
 
 
 def test_a_module_of_another_model_is_refused(fresh: HFEngine) -> None:

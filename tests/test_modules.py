@@ -13,7 +13,7 @@ from tiny_models import tiny_model, tiny_tokenizer
 
 from memos_core import MemOS
 from memos_core.cube import Answer, MemCube, Parameter, ParameterForm, Report, State
-from memos_core.errors import IdentityMismatch, InvalidInput, NotAvailable
+from memos_core.errors import Cancelled, IdentityMismatch, InvalidInput, NotAvailable
 from memos_core.hf import HFEngine
 from memos_core.learning import keep
 
@@ -47,7 +47,6 @@ def learned(memos: MemOS, *, failed: tuple[str, ...] = (), form: ParameterForm =
     )
     module = random_module(memos._house.engine, form)
     cube = keep(memos._house, module, report, ANA, sources, ("clinic", "ana"), NOW, "for a test")
-    memos._modules.forget()
     return cube
 
 
@@ -203,12 +202,17 @@ def test_what_cannot_be_distilled(memos: MemOS, tmp_path: Path) -> None:
 
 
 def test_cancelled_nothing_is_kept(memos: MemOS) -> None:
-    from memos_core.errors import Cancelled
-
     before = memos.stats()["counts"]
     with pytest.raises(Cancelled):
         memos.promote([cube.id for cube in facts(memos)], to="parameter", stop=lambda: True, now=NOW)
     assert memos.stats()["counts"] == before and memos.modules(scope=ANA, now=NOW) == []
+
+
+def test_cancelled_late_no_weights_stay_behind(memos: MemOS) -> None:
+    asked = iter(range(100))
+    with pytest.raises(Cancelled, match="after 13 steps"):
+        memos.promote([cube.id for cube in facts(memos)], to="parameter", stop=lambda: next(asked) == 12, now=NOW)
+    assert list((memos.path / "unfinished").iterdir()) == []
 
 
 def test_a_tiny_model_does_not_pass_and_what_was_under_way_is_gone(memos: MemOS) -> None:

@@ -1,9 +1,9 @@
 """Distilling: from lessons to the weights of a module. The model itself is only read.
 
 Each lesson is a conversation with a reply. A taught reply is learned by its labels; along a kept one the module is pulled towards what the
-model says without it (Kullback-Leibler divergence), so that it changes little but what it is taught. For an activated LoRA and a
-trained prefix alike nothing before the reply's turn depends on what is trained, or all of it does: KV of the base before the turn is
-computed once. Gradients are taken of the module's weights alone, and the lock is held for one step at a time, so that requests go on.
+model says without it (Kullback-Leibler divergence), so that it changes little but what it is taught. Under an activated LoRA nothing
+before the reply's turn depends on what is trained, so that the base's KV of it is computed once. Gradients are taken of the module's
+weights alone, and the lock is held for one step at a time, so that requests go on.
 
 Source: LoRA (Hu et al. 2021), activated LoRA (Greenewald et al. 2025), Cartridges (Eyuboglu et al. 2025: a prefix started from the KV of
 the texts); learning without forgetting (Li and Hoiem 2016) for the pull.

@@ -82,7 +82,7 @@ class HFEngine(Examining):
         _check_stop(stop)
         prompt = self._asked(messages, plan, scope)
         choose = chooser(self.model, len(prompt.tokens), temperature, top_p, seed)
-        room = self._room_for(len(prompt.tokens), max_new_tokens)
+        room = self._room_for(prompt.width, max_new_tokens)
         prepared = time.perf_counter() - began
         steering = self.steering_now
         result: dict[str, Reply] = {}
@@ -157,7 +157,7 @@ class HFEngine(Examining):
                 prompt,
                 chooser(self.model, len(prompt.tokens), temperature, top_p, own),
                 TextSoFar(self.tokenizer, tuple(stop)),
-                self._room_for(len(prompt.tokens), max_new_tokens),
+                self._room_for(prompt.width, max_new_tokens),
             )
             for prompt, own in zip(prompts, seeds, strict=True)
         ]
@@ -180,9 +180,9 @@ class HFEngine(Examining):
         whole = [self._renderer.with_reply(messages, answer) for answer in answers]
         asked = self.tokens(messages)
         base = min(shared(asked, tokens) for tokens in whole)  # fewer than all of `asked` when a tokenizer merges across the boundary
-        for tokens in whole:
-            self._check_length(len(tokens))
         prompt = replace(self._asked(messages, None, scope), tokens=tuple(asked[:base]))
+        for tokens in whole:
+            self._check_length(prompt.offset + len(tokens))
         request = Request(self, prompt, max(map(len, whole)) - base, True)
         scores = []
         try:

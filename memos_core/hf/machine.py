@@ -139,9 +139,14 @@ class Machine:
                 self._routers[key] = router
 
     def _acting(self, messages: Sequence[Message], plan: Any, scope: Scope) -> tuple[Module, ...]:
-        """The modules of a request: those that are active here and now, and those it is routed to."""
-        routed = [module for router in list(self._routers.values()) for module in router(messages, plan, scope)]
-        return several((*self._modules.get(), *routed))
+        """The modules of a request: those that are active here and now, and those it is routed to. There is one beginning: where a trained
+        prefix is there already, another that the request is routed to stays out."""
+        acting = list(self._modules.get())
+        for router in list(self._routers.values()):
+            for module in router(messages, plan, scope):
+                if module.form is not ParameterForm.PREFIX or all(each.form is not ParameterForm.PREFIX for each in acting):
+                    acting.append(module)
+        return several(acting)
 
     def tokens(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> list[int]:
         """The whole conversation rendered by the model's template and tokenised once. Raises InvalidInput."""
@@ -157,6 +162,7 @@ class Machine:
         """The prompt of a conversation that is to be answered, with the modules that act on it."""
         tokens, modules = self.tokens(messages), self._acting(messages, plan, scope)
         prompt = self._prompt(tokens, plan, scope, modules)
+        self._check_length(prompt.width)
         if not any(module.form is ParameterForm.ALORA for module in modules):
             return prompt
         return replace(prompt, turn=shared(tokens, self.tokens(messages, add_generation_prompt=False)))

@@ -11,7 +11,7 @@ from itertools import pairwise
 from memos_core.cube import Precision
 from memos_core.errors import InvalidInput
 from memos_core.hf.identity import Identity
-from memos_core.hf.module import Module
+from memos_core.hf.module import Module, TrainedPrefix
 
 BLOCK = 64
 Scope = str | tuple[str, ...] | None
@@ -40,6 +40,16 @@ class Prompt:
     salt: str
     modules: tuple[Module, ...] = ()
     turn: int | None = None
+
+    @property
+    def offset(self) -> int:
+        """Tokens of a trained prefix that stand before the prompt."""
+        return sum(module.weights.tokens for module in self.modules if isinstance(module.weights, TrainedPrefix))
+
+    @property
+    def width(self) -> int:
+        """Tokens that the model reads, those of a trained prefix included."""
+        return self.offset + len(self.tokens)
 
     def salt_at(self, position: int) -> str:
         return "" if position < self.public else self.salt

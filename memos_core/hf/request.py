@@ -41,7 +41,7 @@ class Request:
         token is always computed, since its logits are what the first answer token is chosen from. `exact`: start from exact KV alone.
         `steering`: what was attached when the prompt was made; None: what is now."""
         self._engine, self._prompt = engine, prompt
-        self._capacity = len(prompt.tokens) + extra
+        self._capacity = prompt.width + extra
         self._limit = len(prompt.tokens) - (not whole)
         if prompt.turn is not None:  # what stands behind it is the base model's, where it is stored
             self._limit = min(self._limit, prompt.turn)
@@ -50,7 +50,7 @@ class Request:
         self._match: Match | None = None
         self._private: PrivateCache | None = None
         self._live: Live
-        self.offset = 0  # tokens of a trained prefix that stand before the prompt
+        self.offset = prompt.offset
         self._copy: Callable[[int, int], Payload] | None = None  # KV of tokens [start, end) of the prompt, wherever it is now
         self._length: Callable[[], int] | None = None
         with engine.lock:
@@ -64,7 +64,6 @@ class Request:
             self._layout = layout
             prefix = next((module.weights for module in prompt.modules if isinstance(module.weights, TrainedPrefix)), None)
             self._before: tuple[Piece, ...] = () if prefix is None else (Piece(prefix.tokens, as_payload(prefix, layout)),)
-            self.offset = sum(piece.used for piece in self._before)
             self.reason = "reuse was not asked for"
             self._open(reuse)
 
@@ -75,7 +74,7 @@ class Request:
             self._match = engine.kv.match(self._prompt, self._limit, self._worth, failure, only_exact=self._only_exact)
             self.reason = self._match.reason
         try:
-            self._private = PrivateCache(self._layout, self.offset + self._capacity, engine.workspace)
+            self._private = PrivateCache(self._layout, self._capacity, engine.workspace)
             self._private.fill((*self._before, *(self._match.stored if self._match else ())))
         except (RuntimeError, MemoryError):  # no memory for it: nobody would let go of the pins
             if self._match:
