@@ -38,7 +38,7 @@ from memos_core.house import House
 from memos_core.lessons import PLAIN_TEXTS, Course, course
 from memos_core.lifespan import check_transition
 from memos_core.modules import Standing, standing
-from memos_core.policy import Move
+from memos_core.policy import Move, Thresholds, decide_cold
 
 DISTILLED = "distilled from"
 CLEARLY = 3.0
@@ -219,6 +219,17 @@ def retire_outdated(house: House, now: datetime) -> list[Move]:
     reasons = [str(each.problem) for each in outdated]
     retire(house, [each.cube for each in outdated], State.STALE, "stale", LOCAL_OWNER, now, reasons, queued)
     return [Move("stale", (each.cube.id,), str(each.problem)) for each in outdated]
+
+
+def retire_cold(house: House, thresholds: Thresholds, now: datetime) -> list[Move]:
+    """Modules that are not asked for any more are taken off."""
+    with house.store.read() as view:
+        found = view.modules(now)
+    moves = decide_cold(found, thresholds, now)
+    reasons = {id: move.reason for move in moves for id in move.ids}
+    cold = [cube for cube in found if cube.id in reasons]
+    retire(house, cold, State.ARCHIVED, "revert", LOCAL_OWNER, now, [reasons[cube.id] for cube in cold])
+    return moves
 
 
 def _current(each: Standing) -> tuple[str, ...]:

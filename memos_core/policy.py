@@ -13,9 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from memos_core.cube import CubeId, MemCube, Precision, State
+from memos_core.cube import CubeId, MemCube, Parameter, Precision, State
 
-MoveKind = Literal["prefill", "drop", "expire", "archive", "erase", "refile", "propose", "reduce", "restore", "stale", "distil"]
+MoveKind = Literal["prefill", "drop", "expire", "archive", "erase", "refile", "propose", "reduce", "restore", "stale", "distil", "revert"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class Thresholds:
 
     enter_heat, stay_heat: decayed number of recalls. least_sessions: distinct sessions it was recalled in before it may enter.
     settle_seconds: how long its text must have stood unchanged. head_tokens: tokens of one scope's head; keep it below the
-    token budget of a turn, which has to hold it. activation_bytes: bytes of KV files of the whole directory.
+    token budget of a turn, which has to hold it. activation_bytes: bytes of KV files of the whole directory. module_heat: a module of memories
+    that is cooler is taken off, once it is module_settle_seconds old.
     """
 
     enter_heat: float = 1.8
@@ -36,6 +37,8 @@ class Thresholds:
     least_precision: Precision | None = None
     propose_sessions: int = 3
     accept_proposals: bool = False
+    module_heat: float = 0.1
+    module_settle_seconds: float = 28 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +208,23 @@ def decide_expiry(cubes: Sequence[MemCube], now: datetime) -> list[Move]:
         Move("expire", (cube.id,), f"expired at {cube.governance.expires_at.isoformat()}")
         for cube in cubes
         if cube.governance.expires_at is not None and cube.governance.expires_at <= now
+    ]
+
+
+def decide_cold(modules: Sequence[MemCube], thresholds: Thresholds, now: datetime) -> list[Move]:
+    """Take off what has been distilled from memories that nobody asks about any more; their texts go into prompts again.
+
+    What was made elsewhere stays: it has no text that could take its place.
+    """
+    return [
+        Move("revert", (cube.id,), f"cold: heat {cube.usage.heat:.2f} < {thresholds.module_heat:g} after {cube.usage.recalls} requests")
+        for cube in modules
+        if cube.state is State.ACTIVE
+        and isinstance(cube.payload, Parameter)
+        and cube.payload.report is not None
+        and not cube.governance.frozen
+        and cube.usage.heat < thresholds.module_heat
+        and (now - cube.identifiers.created_at).total_seconds() >= thresholds.module_settle_seconds
     ]
 
 

@@ -19,7 +19,7 @@ from memos_core.errors import NotFound, VersionConflict
 from memos_core.forgetting import forget
 from memos_core.heads import Derived, derived, effective_system
 from memos_core.house import House
-from memos_core.learning import learn_again, retire_outdated
+from memos_core.learning import learn_again, retire_cold, retire_outdated
 from memos_core.lifespan import check_transition
 from memos_core.plan import line
 from memos_core.policy import Budget, Candidate, Held, Move, Thresholds
@@ -48,6 +48,7 @@ class Scheduler:
             moves = self._expire(now) + self._keep_to_budgets(now) + self._drop(now) + self._move_heads(now)
             moves += self._drop(now)  # a new head may have put the directory over its byte budget
             moves += retire_outdated(self._house, now)
+            moves += retire_cold(self._house, self._thresholds, now)
             moves += learn_again(self._house, now)
             moves += self._propose(now)
             moves += self._tend(now)

@@ -97,6 +97,7 @@ def _take(
     adds = new_facts(house, template, noted, digests, None, clock)
     adds += gleaned(house, adds, clock)
     used = tuple((item.id, item.form) for item in (*turn.plan.inject, *turn.plan.reuse, *turn.plan.activate) if item.recalled)
+    used += tuple((module, "activate") for module in turn.plan.modules)
     answered = _answered(house, turn, seen, answer["content"])
     take = Take(turn.scope, turn.session, turn.key, clock, seen.system, tuple(adds), used, turn.plan.placed, answered)
     (outcome,) = house.store.commit([take])

@@ -251,6 +251,22 @@ def test_forgetting_a_source_makes_it_again_without(memos: MemOS) -> None:
     assert memos.tick(NOW) == [] and memos.verify().ok
 
 
+def test_a_module_nobody_asks_for_is_taken_off_and_its_texts_come_back(memos: MemOS) -> None:
+    cube = learned(memos)
+    for day in range(3):
+        turn = memos.begin(ASKED, scope=ANA, session=f"{day}", now=NOW + timedelta(days=day))
+        turn.commit("The oboe.")
+    assert memos.get(cube.id, now=NOW + timedelta(days=3)).usage.recalls == 3
+    assert not [move for move in memos.tick(now=NOW + timedelta(days=28)) if cube.id in move.ids]  # 3 uses, each half as much after a week
+    late = NOW + timedelta(days=60)
+    (move,) = [move for move in memos.tick(now=late) if cube.id in move.ids]
+    assert move.kind == "revert" and "heat 0.01" in move.reason and "3 requests" in move.reason
+    assert memos.get(cube.id).state is State.ARCHIVED
+    turn = memos.begin(ASKED, scope=ANA, session="later", now=late)
+    assert turn.plan.modules == () and "oboe" in turn.prompt[-1]["content"]
+    assert memos.tick(now=late) == [] and memos.verify().ok
+
+
 def test_of_two_trained_prefixes_the_nearest_acts(memos: MemOS) -> None:
     first, second = learned(memos, form=ParameterForm.PREFIX), learned(memos, form=ParameterForm.PREFIX)
     turn = memos.begin(ASKED, scope=ANA, session="s", now=NOW)

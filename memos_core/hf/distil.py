@@ -88,7 +88,7 @@ class Distilling(Repositioning):
             layout = self.reusable(self.base_identity, 0)
         if not isinstance(layout, Layout):
             raise EngineError(f"modules cannot be distilled into this model: its KV cannot be kept: {layout.reason}")
-        rows = [self._row(lesson) for lesson in lessons]
+        rows = [self._row(lesson) for lesson in self._in_own_words(lessons)]
         if form is not ParameterForm.ALORA:
             rows += [self._plain_row(text) for text in texts]
         weights = Weights(self.model, form, chosen, seed, self._start(start) if form is ParameterForm.PREFIX else None)
@@ -139,6 +139,15 @@ class Distilling(Repositioning):
                 if reply.text.strip()
             ]
         return found
+
+    def _in_own_words(self, lessons: Sequence[Lesson]) -> list[Lesson]:
+        """What is kept without a reply is kept along the model's own, decoded greedily."""
+        mine = [lesson for lesson in lessons if lesson.kind == "keep" and not lesson.reply]
+        replies: list[Reply] = []
+        for start in range(0, len(mine), AT_ONCE):
+            replies += self.generate_batch([lesson.messages for lesson in mine[start : start + AT_ONCE]], max_new_tokens=KEPT)
+        said = {id(lesson): replace(lesson, reply=reply.text) for lesson, reply in zip(mine, replies, strict=True) if reply.text.strip()}
+        return [said.get(id(lesson), lesson) for lesson in lessons if lesson.reply or id(lesson) in said]
 
     @staticmethod
     def state_bytes(state: Mapping[str, Tensor]) -> bytes:
