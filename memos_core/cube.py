@@ -161,13 +161,14 @@ class Activation(Frozen):
 
 class Answer(Frozen):
     """How a module answered one held-out probe. fact: the cube that it is about. ranked: the right answer came first; said: it stood in
-    the greedy answer. expected: what was right."""
+    the greedy answer. expected: what was right. believed: what the model alone says instead, where it is sure; else ""."""
 
     question: str
     expected: str
     fact: str
     ranked: bool
     said: bool
+    believed: str = ""
 
     @property
     def passed(self) -> bool:

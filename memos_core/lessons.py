@@ -299,6 +299,8 @@ Read this: The shop opens at nine. When does it open?
 Read this: Lena has a dog called Rufus. What is the name of the dog?
 Read this: Paul moved to Vienna in spring. Where did Paul move?
 """.strip().splitlines()
+
+
 def kept(facts: Sequence[Fact], seed: int = 0) -> tuple[Lesson, ...]:
     """What must stay as it is: questions of the same shape about names that nobody has and names that are mixed, along the taught answers
     themselves, since there a module leaks; what everybody knows and ordinary requests, along the model's own answers."""

@@ -49,6 +49,16 @@ class Standing:
         asked, failed = {answer.fact for answer in answers}, {answer.fact for answer in answers if not answer.passed}
         return frozenset(asked - failed)
 
+    @property
+    def believed(self) -> dict[CubeId, str]:
+        """By source, what the model alone is sure of instead."""
+        return {answer.fact: answer.believed for answer in (self.payload.report.answers if self.payload.report else ()) if answer.believed}
+
+    @property
+    def taught(self) -> dict[CubeId, tuple[CubeId, str]]:
+        """By source, this module and what it was taught."""
+        return {source.id: (self.cube.id, text_of(source)) for source in self.sources if isinstance(source.payload, Plaintext)}
+
 
 @dataclass(frozen=True, slots=True)
 class Chosen:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from memos_core.access import may, rules
 from memos_core.changes import Take
+from memos_core.clashes import clashes
 from memos_core.credit import Credit, answered_from
 from memos_core.cube import Actor, CubeId, Scope, State, ancestors, as_time
 from memos_core.errors import EngineError, InvalidInput
@@ -54,10 +55,11 @@ def begun(
     for each in shared if house.reuses else ():
         if opens(each, seen.system):
             attach_template(each, house.engine, house.store.blobs.path)
+    flags, contradicted = _flags(recall, chosen)
     plan = make_plan(
         system=seen.system,
         turn_index=seen.index,
-        candidates=[(hit.cube, ", ".join(map(str, hit.reasons))) for hit in recall.hits],
+        candidates=[(hit.cube, "; ".join([", ".join(map(str, hit.reasons)), *flags.get(hit.cube.id, ())])) for hit in recall.hits],
         head=ready_head(kept, house.engine, seen.system, place, house.store.blobs.path),
         placed={
             index: [then for then, head in placements.get(key, ()) if may(head, who, "read") and recallable(head, clock)]
@@ -66,7 +68,9 @@ def begun(
         said=seen.said,
         token_budget=token_budget,
         count=house.count,
-        known={id: each.standing.cube.id for each in chosen for id in each.standing.internalised if id in current},
+        known={
+            id: each.standing.cube.id for each in chosen for id in each.standing.internalised if id in current and id not in contradicted
+        },
         modules=[(each.standing.cube.id, each.routed.reason) for each in chosen],
     )
     return Turn(
@@ -80,6 +84,20 @@ def begun(
             house, turn, seen, pictured.get(seen.index), reply, who, clock if at is None else as_time(at, "now")
         ),
     )
+
+
+def _flags(recall: Recall, chosen: Sequence[Chosen]) -> tuple[dict[CubeId, list[str]], set[CubeId]]:
+    """What is to be said of recalled memory: that it contradicts a module, or the model; and the sources that are contradicted."""
+    taught = {id: each for one in chosen for id, each in one.standing.taught.items()}
+    flags: dict[CubeId, list[str]] = {}
+    found = clashes([hit.cube for hit in recall.hits], taught) if taught else []
+    for clash in found:
+        flags.setdefault(clash.memory, []).append(f"contradicts what module {clash.module} knows: {taught[clash.source][1]!r}")
+        flags.setdefault(clash.source, []).append(f"module {clash.module} knows it, but {clash.memory} says otherwise")
+    for one in chosen:
+        for id, instead in one.standing.believed.items():
+            flags.setdefault(id, []).append(f"contradicts what the model itself says: {instead!r}")
+    return flags, {clash.source for clash in found}
 
 
 def _take(

@@ -36,11 +36,12 @@ def facts(memos: MemOS) -> list[MemCube]:
     return [found[text] for text in FACTS]
 
 
-def learned(memos: MemOS, *, failed: tuple[str, ...] = (), form: ParameterForm = ParameterForm.ALORA) -> MemCube:
+def learned(memos: MemOS, *, failed: tuple[str, ...] = (), form: ParameterForm = ParameterForm.ALORA, believed: str = "") -> MemCube:
     """A module of both facts, which fails the probes of the second."""
     sources = facts(memos)
     answers = tuple(
-        Answer(question="?", expected="x", fact=cube.id, ranked=place == 0, said=place == 0) for place, cube in enumerate(sources)
+        Answer(question="?", expected="x", fact=cube.id, ranked=place == 0, said=place == 0, believed=believed if place else "")
+        for place, cube in enumerate(sources)
     )
     report = Report(
         ranked=1, said=1, known=1, leaked=0, neighbours=0, text=1, turns=1, unharmed=1, seconds=1, failed=failed, answers=answers
@@ -249,6 +250,24 @@ def test_forgetting_a_source_makes_it_again_without(memos: MemOS) -> None:
     assert isinstance(again.payload, Parameter) and again.payload.report is not None
     assert {answer.fact for answer in again.payload.report.answers} == {second.id}
     assert memos.tick(NOW) == [] and memos.verify().ok
+
+
+def test_text_from_elsewhere_that_contradicts_it_is_told_beside_what_it_knows(memos: MemOS) -> None:
+    cube = learned(memos)
+    (denial,) = memos.remember("Marelia does not play the oboe.", scope=BEN, now=NOW)
+    memos.update(denial.id, read=[ANA])
+    turn = memos.begin(ASKED, scope=ANA, session="s", now=NOW)
+    told = {used.text[15:]: used.reason for used in turn.plan.inject}
+    assert turn.plan.modules == (cube.id,) and turn.plan.activate == ()
+    assert f"contradicts what module {cube.id} knows" in told["Marelia does not play the oboe."]
+    assert f"{denial.id} says otherwise" in told["Marelia plays the oboe."]
+
+
+def test_what_the_model_itself_believes_otherwise_is_flagged(memos: MemOS) -> None:
+    cube = learned(memos, believed="Oslo")
+    turn = memos.begin(OTHER, scope=ANA, session="s", now=NOW)
+    (used,) = [used for used in turn.plan.inject if "Bergen" in used.text]
+    assert turn.plan.modules == (cube.id,) and "contradicts what the model itself says: 'Oslo'" in used.reason
 
 
 def test_a_module_nobody_asks_for_is_taken_off_and_its_texts_come_back(memos: MemOS) -> None:

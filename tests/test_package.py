@@ -17,7 +17,7 @@ LAYERS: list[set[str]] = [
     {"errors"},
     {"cube"},
     set(
-        """absent access analyse changes conflict credit differences duplicate embed examination gardening habits hierarchy intake labels lessons lifespan
+        """absent access analyse changes clashes conflict credit differences duplicate embed examination gardening habits hierarchy intake labels lessons lifespan
         outline parse past plan policy recall revise routing statements turn when""".split()
     ),
     set(

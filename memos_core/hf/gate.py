@@ -24,6 +24,8 @@ from memos_core.hf.prompt import Message
 from memos_core.hf.request import Request
 from memos_core.hf.signals import ORDINARY
 from memos_core.lessons import Course, Probe
+from memos_core.statements import Fact
+from memos_core.statements.questions import question as question_of
 
 NEW = 20  # tokens of a greedy answer
 BATCH = 16
@@ -38,6 +40,10 @@ BOUNDS: dict[str, tuple[str, float]] = {
     "unharmed": (">=", 0.8),
 }
 """measure: (at least or at most, threshold). See `cube.Report`."""
+SURE = 0.1
+"""The probability of a whole answer from which the model is sure of it. Of entities that nobody knows it stayed below 0.012 (24 facts)."""
+TAIL = 8  # tokens of such an answer
+STOPS = frozenset(".,!?\n")
 WORSE = 1.25  # how much more perplexed a module may be about what the base says to an open question
 
 
@@ -85,9 +91,10 @@ class Examining(Distilling):
     def examine(self, module: Module, course: Course, seconds: float = 0.0) -> Report:
         """What a module does, measured; it is forced on. Deterministic. seconds: what making it took, for the report."""
         base = self.baseline()
+        believed = {fact.id: instead for fact in course.facts if (instead := self._believed(fact))}
         taught = [probe.expected for probe in course.probes]
         with self.activate(module):
-            answers = self._probed(course.probes)
+            answers = [answer.model_copy(update={"believed": believed.get(answer.fact, "")}) for answer in self._probed(course.probes)]
             known = self._held([question for question, _ in KNOWN], [words for _, words in KNOWN])
             leaked = self._named(strangers(course.facts), taught)
             neighbours = self._named(halves(course.facts), taught)
@@ -142,6 +149,19 @@ class Examining(Distilling):
                        said=holds(reply, essence(probe.expected)))
             )  # fmt: skip
         return found
+
+    def _believed(self, fact: Fact) -> str:
+        """What the model alone says in place of a fact's answer, where it is sure of it; else ""."""
+        text = self._renderer.with_reply([{"role": "user", "content": question_of(fact)}], fact.says)
+        said: list[int] = []
+        chance = 1.0
+        while chance >= SURE and len(said) < TAIL and not STOPS & set(self.tokenizer.decode(said[-1:])):
+            _, logits = self._read_on(None, [[*text, *said]], 1)
+            likeliest = logits[0, -1].softmax(dim=-1).max(dim=-1)
+            chance *= float(likeliest.values)
+            said.append(int(likeliest.indices))
+        answer = str(self.tokenizer.decode(said, skip_special_tokens=True)).strip(" .,!?\n")
+        return answer if chance >= SURE and answer and not holds(answer, essence(fact.answer)) else ""
 
     def _said(self, questions: Sequence[str]) -> list[str]:
         found: list[str] = []

@@ -99,6 +99,14 @@ class Weights:
         self.low_rank = LowRank(factors, 2.0, form is ParameterForm.ALORA)
         self.parameters = [tensor for pair in factors.values() for tensor in pair]
 
+    def without_sink(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The first token of a prefix stays as it is: every later token attends to it, whatever it says (the attention sink; it is frozen in
+        *Cartridges*, Eyuboglu et al. 2025, as well)."""
+        if self.prefix is not None:
+            for gradient in gradients:
+                gradient[..., :1, :] = 0.0
+        return gradients
+
     def acting(self) -> list[Acting]:
         return [Acting(self.low_rank)] if self.low_rank is not None else []
 
