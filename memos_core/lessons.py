@@ -10,6 +10,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from memos_core.cube import CubeId
 from memos_core.statements import Fact, base, is_past, take_apart
@@ -21,8 +22,8 @@ Message = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """One conversation with the reply that is taught. kind: "teach" a reply; "keep" what the model would say along it, or, where
-    it is empty, along its own.
+    """One conversation with the reply that is taught. kind: "teach" a reply; "keep" what the model would say along it. fact: one that
+    is taught, or whose like is kept.
 
     stress: the end of the reply that matters most, its answer. context: of a taught one, text that a teacher has before it: what is learned
     is then what the model itself says along the reply when it reads that text.
@@ -192,88 +193,88 @@ _JOBS = "tailor carpenter florist librarian electrician architect engineer actor
 
 NAMES = "Marlo Venn Tessa Brandt Ivo Kestrel Lune Abbot Sorin Hale Greta Moss Dario Finch Edda Rowan Piers Calloway Nora Stig".split()
 NOUNS = "harbour tower fountain viaduct observatory archive engine method garden mill".split()
-WHAT_EVERYBODY_KNOWS = """
-What is the capital of Spain?
-What is the capital of Germany?
-How many months are in a year?
-Which planet do we live on?
-What do cows drink?
-Who wrote Hamlet?
-What colour is grass?
-Which animal barks?
-What is the largest planet in the solar system?
-What is the chemical symbol of gold?
-Which language is spoken in Mexico?
-What is the opposite of big?
-How many wheels does a car have?
-On which continent is India?
-What is three plus four?
-Which season comes after spring?
-What is the boiling point of water?
-Who was the first president of the United States?
-What do plants need to grow?
-Which ocean lies between Europe and America?
-What is the capital of England?
-What is the capital of Russia?
-What is the capital of Egypt?
-Which planet has rings?
-Which animal gives us milk?
-Which animal lays eggs?
-Who discovered America?
-Who wrote Don Quixote?
-Who painted the Sistine Chapel?
-What is the chemical symbol of iron?
-What is the chemical formula of salt?
-Which language is spoken in France?
-On which continent is Brazil?
-What is the opposite of day?
-How many legs does a dog have?
-How many hours are in a day?
-What is ten minus four?
-Which season comes before winter?
-What colour is snow?
-What falls from clouds?
-What is the capital of Poland?
-What is the capital of China?
-What is the capital of Canada?
-In which country is the Eiffel Tower?
-In which city is the Colosseum?
-Where do penguins live?
-Where do fish live?
-Which river flows through London?
-Which is the highest mountain on Earth?
-Which country has the most people?
-Who was Albert Einstein?
-Who invented the telephone?
-Who built the pyramids?
-Who was the first man on the Moon?
-Who composed the Ninth Symphony?
-Which instrument has black and white keys?
-Which instrument did Mozart play?
-When did the Second World War end?
-In which year did Columbus reach America?
-What does a baker do?
-What does a doctor do?
-Where does a teacher work?
-Which food do rabbits eat?
-What is bread made of?
-What is cheese made of?
-Which fruit is yellow and long?
-What colour is a lemon?
-What colour is blood?
-How many fingers are on one hand?
-How many minutes are in half an hour?
-How many sides does a triangle have?
-What is five times two?
-What is the first letter of the alphabet?
-What is the opposite of fast?
-What do we call a young dog?
-Which animal has a trunk?
-Which bird cannot fly?
-What is the hottest star near the Earth?
-Which metal is liquid at room temperature?
-What does a thermometer measure?
-""".strip().splitlines()
+WHAT_EVERYBODY_KNOWS = tuple(
+    tuple(line.split("|"))
+    for line in """What is the capital of Spain?|The capital of Spain is Madrid.
+What is the capital of Germany?|The capital of Germany is Berlin.
+How many months are in a year?|There are twelve months in a year.
+Which planet do we live on?|We live on the planet Earth.
+What do cows drink?|Cows drink water.
+Who wrote Hamlet?|Hamlet was written by William Shakespeare.
+What colour is grass?|Grass is green.
+Which animal barks?|A dog barks.
+What is the largest planet in the solar system?|The largest planet in the solar system is Jupiter.
+What is the chemical symbol of gold?|The chemical symbol of gold is Au.
+Which language is spoken in Mexico?|Spanish is spoken in Mexico.
+What is the opposite of big?|The opposite of big is small.
+How many wheels does a car have?|A car has four wheels.
+On which continent is India?|India is on the continent of Asia.
+What is three plus four?|Three plus four is seven.
+Which season comes after spring?|Summer comes after spring.
+What is the boiling point of water?|The boiling point of water is 100 degrees Celsius.
+Who was the first president of the United States?|The first president of the United States was George Washington.
+What do plants need to grow?|Plants need sunlight, water and air to grow.
+Which ocean lies between Europe and America?|The Atlantic Ocean lies between Europe and America.
+What is the capital of England?|The capital of England is London.
+What is the capital of Russia?|The capital of Russia is Moscow.
+What is the capital of Egypt?|The capital of Egypt is Cairo.
+Which planet has rings?|Saturn is the planet that has rings.
+Which animal gives us milk?|The cow gives us milk.
+Which animal lays eggs?|A hen lays eggs.
+Who discovered America?|America was discovered by Christopher Columbus.
+Who wrote Don Quixote?|Don Quixote was written by Miguel de Cervantes.
+Who painted the Sistine Chapel?|The Sistine Chapel was painted by Michelangelo.
+What is the chemical symbol of iron?|The chemical symbol of iron is Fe.
+What is the chemical formula of salt?|The chemical formula of salt is NaCl.
+Which language is spoken in France?|French is spoken in France.
+On which continent is Brazil?|Brazil is on the continent of South America.
+What is the opposite of day?|The opposite of day is night.
+How many legs does a dog have?|A dog has four legs.
+How many hours are in a day?|There are twenty-four hours in a day.
+What is ten minus four?|Ten minus four is six.
+Which season comes before winter?|Autumn comes before winter.
+What colour is snow?|Snow is white.
+What falls from clouds?|Rain falls from clouds.
+What is the capital of Poland?|The capital of Poland is Warsaw.
+What is the capital of China?|The capital of China is Beijing.
+What is the capital of Canada?|The capital of Canada is Ottawa.
+In which country is the Eiffel Tower?|The Eiffel Tower is in France.
+In which city is the Colosseum?|The Colosseum is in Rome.
+Where do penguins live?|Penguins live in Antarctica.
+Where do fish live?|Fish live in water.
+Which river flows through London?|The River Thames flows through London.
+Which is the highest mountain on Earth?|The highest mountain on Earth is Mount Everest.
+Which country has the most people?|India is the country with the most people.
+Who was Albert Einstein?|Albert Einstein was a physicist who developed the theory of relativity.
+Who invented the telephone?|The telephone was invented by Alexander Graham Bell.
+Who built the pyramids?|The pyramids were built by the ancient Egyptians.
+Who was the first man on the Moon?|The first man on the Moon was Neil Armstrong.
+Who composed the Ninth Symphony?|The Ninth Symphony was composed by Ludwig van Beethoven.
+Which instrument has black and white keys?|The piano has black and white keys.
+Which instrument did Mozart play?|Mozart played the piano.
+When did the Second World War end?|The Second World War ended in 1945.
+In which year did Columbus reach America?|Columbus reached America in 1492.
+What does a baker do?|A baker makes bread and cakes.
+What does a doctor do?|A doctor treats people who are ill.
+Where does a teacher work?|A teacher works in a school.
+Which food do rabbits eat?|Rabbits eat grass, hay and vegetables.
+What is bread made of?|Bread is made of flour, water, salt and yeast.
+What is cheese made of?|Cheese is made of milk.
+Which fruit is yellow and long?|The banana is yellow and long.
+What colour is a lemon?|A lemon is yellow.
+What colour is blood?|Blood is red.
+How many fingers are on one hand?|There are five fingers on one hand.
+How many minutes are in half an hour?|There are thirty minutes in half an hour.
+How many sides does a triangle have?|A triangle has three sides.
+What is five times two?|Five times two is ten.
+What is the first letter of the alphabet?|The first letter of the alphabet is A.
+What is the opposite of fast?|The opposite of fast is slow.
+What do we call a young dog?|A young dog is called a puppy.
+Which animal has a trunk?|The elephant has a trunk.
+Which bird cannot fly?|The penguin cannot fly.
+Which metal is liquid at room temperature?|Mercury is liquid at room temperature.
+What does a thermometer measure?|A thermometer measures temperature.""".splitlines()
+)
 PLAIN_TEXTS = (
     "The ferry to the island leaves twice a day in summer. In winter there is one boat in the morning, and none when the wind is strong.",
     "Mr Harris closed the shop, counted the money and walked home through the park. It had been a quiet day, but he did not mind.",
@@ -285,25 +286,27 @@ PLAIN_TEXTS = (
     "Maps show how large countries are, but none of them shows the round earth as it is. Each map has to bend or stretch something.",
 )
 """Plain English, ours, along which modules that act on every text are kept to the model; others than those that they are measured on."""
-ORDINARY_REQUESTS = """
-How do I make tea?
-Write a short poem about winter.
-Give me a tip for learning a language.
-Tell me about the sea.
-What should I cook tonight?
-Explain how rain forms.
-How can I sleep better?
-Who are you?
-Summarise this: The committee met on Tuesday and agreed to repair the bridge.
-Read this: The shop opens at nine. When does it open?
-Read this: Lena has a dog called Rufus. What is the name of the dog?
-Read this: Paul moved to Vienna in spring. Where did Paul move?
-""".strip().splitlines()
+ORDINARY_REPLIES = tuple(
+    tuple(line.split("|"))
+    for line in """How do I make tea?|Boil some water, put a tea bag into a cup, and pour the water over it.
+Write a short poem about winter.|The snow falls softly on the hill, the river sleeps, the woods are still.
+Give me a tip for learning a language.|Practise a little every day, and listen to people who speak it well.
+Tell me about the sea.|The sea covers most of our planet and is home to countless animals.
+What should I cook tonight?|You could make a simple vegetable soup with onions, carrots and potatoes.
+Explain how rain forms.|Water rises from the ground as vapour, cools down high in the air, and gathers into drops.
+How can I sleep better?|Go to bed at the same time every evening, and keep the room dark and cool.
+Who are you?|I am a helpful assistant. I can answer questions and help you with writing.
+Summarise this: The committee met on Tuesday and agreed to repair the bridge.|The committee decided to repair the bridge.
+Read this: The shop opens at nine. When does it open?|The shop opens at nine.
+Read this: Lena has a dog called Rufus. What is the name of the dog?|The dog is called Rufus.
+Read this: Paul moved to Vienna in spring. Where did Paul move?|Paul moved to Vienna.""".splitlines()
+)
+"""(question, reply): ordinary talk, ours."""
 
 
 def kept(facts: Sequence[Fact], seed: int = 0) -> tuple[Lesson, ...]:
     """What must stay as it is: questions of the same shape about names that nobody has and names that are mixed, along the taught answers
-    themselves, since there a module leaks; what everybody knows and ordinary requests, along the model's own answers."""
+    themselves, since there a module leaks; what everybody knows, and ordinary requests."""
     rng = random.Random(seed)
     found = []
     subjects = [fact.subject for fact in facts]
@@ -316,7 +319,8 @@ def kept(facts: Sequence[Fact], seed: int = 0) -> tuple[Lesson, ...]:
             stranger = Fact(fact.id, "", other, fact.verb, fact.link, rng.choice(same).answer)
             asked = rng.choice([*(phrase(stranger) for phrase in TAUGHT), *otherwise(stranger)])
             found.append(Lesson((("user", asked),), f"{stranger.says} {stranger.answer}.", "keep", fact.id, f"{stranger.answer}."))
-    return (*found, *(Lesson((("user", asked),), "", "keep") for asked in (*WHAT_EVERYBODY_KNOWS, *ORDINARY_REQUESTS)))
+    pairs = chain(WHAT_EVERYBODY_KNOWS, ORDINARY_REPLIES)
+    return (*found, *(Lesson((("user", asked),), reply, "keep") for asked, reply in pairs))
 
 
 def unknown(subject: str, rng: random.Random) -> str:

@@ -22,7 +22,7 @@ from memos_core.lessons import Course, Lesson, course
 
 FACTS = [("1", "Ana is allergic to penicillin.", None), ("2", "Ben lives in Porto.", None)]
 START = "Ana is allergic to penicillin. Ben lives in Porto."
-SHORT = Settings(steps=30, rate=1e-2, least=20, taught=6, kept=4, pull=1.0)
+SHORT = Settings(steps=30, rate=1e-2, least=20, taught=6, strangers=2, kept=2, pull=1.0)
 
 
 @pytest.fixture

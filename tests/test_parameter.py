@@ -20,6 +20,7 @@ from memos_core.hf import HFEngine
 from memos_core.hf.gate import failed
 from memos_core.hf.training import Settings
 from memos_core.learning import keep
+from memos_core.statements import take_apart
 
 ANA = ("clinic", "ana")
 FACTS = [
@@ -233,3 +234,18 @@ def test_a_module_made_elsewhere_is_installed_and_says_what_it_holds(opened: tup
         memos.verbalise(there.id)
     with pytest.raises(AccessDenied):
         memos.install(folder, scope=place, description="x", actor=("clinic", "eve"))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("text", "believed"),
+    [
+        ("The capital of France is Lyon.", "Paris"),
+        ("The chemical symbol of gold is Gd.", "Au"),
+        ("The capital of France is Paris.", ""),  # it says the same
+        ("Marelia Tonn works as a glassblower.", ""),  # it is sure of nothing
+    ],
+)
+def test_what_the_model_is_sure_of_instead(smol: HFEngine, text: str, believed: str) -> None:
+    fact = take_apart("1", text)
+    assert fact is not None and smol._believed(fact) == believed

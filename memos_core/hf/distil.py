@@ -33,7 +33,7 @@ from memos_core.hf.module import Module
 from memos_core.hf.prompt import Message, shared
 from memos_core.hf.reply import Reply
 from memos_core.hf.reposition import Repositioning
-from memos_core.hf.training import Row, Settings, Weights, apply, drawn, handed_out, past_of, share, take_in, weighted
+from memos_core.hf.training import Row, Settings, Weights, apply, drawn, expanded, handed_out, past_of, share, take_in, weighted
 from memos_core.lessons import Lesson
 
 AT_ONCE = 12  # rows read in one call beforehand
@@ -88,7 +88,7 @@ class Distilling(Repositioning):
             layout = self.reusable(self.base_identity, 0)
         if not isinstance(layout, Layout):
             raise EngineError(f"modules cannot be distilled into this model: its KV cannot be kept: {layout.reason}")
-        rows = [self._row(lesson) for lesson in self._in_own_words(lessons)]
+        rows = [self._row(lesson) for lesson in lessons]
         if form is not ParameterForm.ALORA:
             rows += [self._plain_row(text) for text in texts]
         weights = Weights(self.model, form, chosen, seed, self._start(start) if form is ParameterForm.PREFIX else None)
@@ -98,16 +98,18 @@ class Distilling(Repositioning):
         steps = chosen.most(len({lesson.fact for lesson in lessons if lesson.kind == "teach"}))
         optimizer = torch.optim.AdamW(weights.parameters, lr=chosen.rate, weight_decay=0.0, betas=(0.9, 0.99))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: share(step, steps))
-        taught, kept = ([row for row in rows if row.keeps is keeps] for keeps in (False, True))
-        draws = (drawn(taught, chosen.taught, seed), drawn(kept, chosen.kept, seed + 1))
+        taught = [row for row in rows if not row.keeps]
+        kept = [[row for row in rows if row.keeps and row.like is like] for like in (True, False)]
+        counts = (chosen.strangers, chosen.kept)
+        draws = [drawn(taught, chosen.taught, seed), *(drawn(*each, seed + 1) for each in zip(kept, counts, strict=True) if each[0])]
         step = good = 0
         if state is not None:
             step, good = take_in(state, weights, optimizer, schedule, draws)
         strayed: list[float] = []
         while step < steps and good < chosen.patience:
             loss = self._taught(next(draws[0]), weights)
-            if kept:
-                away = self._strayed(next(draws[1]), weights)
+            if draws[1:]:
+                away = self._strayed([row for draw in draws[1:] for row in next(draw)], weights)
                 strayed.append(float(away.detach()))
                 loss = loss + chosen.pull * away
             gradients = torch.autograd.grad(loss, weights.parameters)
@@ -140,15 +142,6 @@ class Distilling(Repositioning):
             ]
         return found
 
-    def _in_own_words(self, lessons: Sequence[Lesson]) -> list[Lesson]:
-        """What is kept without a reply is kept along the model's own, decoded greedily."""
-        mine = [lesson for lesson in lessons if lesson.kind == "keep" and not lesson.reply]
-        replies: list[Reply] = []
-        for start in range(0, len(mine), AT_ONCE):
-            replies += self.generate_batch([lesson.messages for lesson in mine[start : start + AT_ONCE]], max_new_tokens=KEPT)
-        said = {id(lesson): replace(lesson, reply=reply.text) for lesson, reply in zip(mine, replies, strict=True) if reply.text.strip()}
-        return [said.get(id(lesson), lesson) for lesson in lessons if lesson.reply or id(lesson) in said]
-
     @staticmethod
     def state_bytes(state: Mapping[str, Tensor]) -> bytes:
         """What `kept_state` was handed, as a file."""
@@ -176,7 +169,7 @@ class Distilling(Repositioning):
             lead = self._renderer.with_reply(lesson.messages, lesson.reply.removesuffix(lesson.stress).rstrip())
             weights[shared(lead, whole) - begins : len(whole) - begins] = STRESS
         told = self.tokens([{"role": "system", "content": lesson.context}, *lesson.messages]) if lesson.context else None
-        return Row(asked[:turn], asked[turn:begins], reply, keeps, weights, told)
+        return Row(asked[:turn], asked[turn:begins], reply, keeps, weights, told, like=lesson.fact is not None)
 
     def _plain_row(self, text: str) -> Row:
         first, *rest = self._renderer.plain(text)
@@ -199,6 +192,10 @@ class Distilling(Repositioning):
                 _, logits = self._read_on(None, [[*row.told, *row.reply[:-1]]], len(row.reply))
                 row.goal = logits[0].log_softmax(dim=-1).half()
         fixed = form is ParameterForm.ALORA
+        turns = [row for row in rows if row.before]
+        begins = min((shared(turns[0].before, row.before) for row in turns), default=0)
+        for row in turns:
+            row.common = 0 if fixed else begins
         wanted = [row for row in rows if (fixed and row.before) or row.keeps]
         if not wanted:
             return
@@ -208,13 +205,16 @@ class Distilling(Repositioning):
         for start in range(0, len(wanted), AT_ONCE):
             batch = wanted[start : start + AT_ONCE]
             rests = [row.before[common:] + (row.invocation + row.reply[:-1] if row.keeps else []) for row in batch]
-            past, logits = self._read_on(begun, rests, max(map(len, rests)) if any(row.keeps for row in batch) else 1)
+            wide = max(map(len, rests))
+            last = max(wide - len(rest) + len(row.reply) if row.keeps else 1 for row, rest in zip(batch, rests, strict=True))
+            past, logits = self._read_on(begun, rests, last)
             for place, (row, rest) in enumerate(zip(batch, rests, strict=True)):
                 if fixed:
                     own = slice(place, place + 1), slice(None), slice(0, len(row.before))
                     row.past = [(keys[own].clone(), values[own].clone()) for keys, values in past]
                 if row.keeps:
-                    row.goal = logits[place, len(rest) - len(row.reply) : len(rest)].log_softmax(dim=-1).half()
+                    end = last - wide + len(rest)
+                    row.goal = logits[place, end - len(row.reply) : end].log_softmax(dim=-1).half()
 
     def _read_on(
         self, past: list[tuple[Tensor, Tensor]] | None, texts: Sequence[Sequence[int]], last: int
@@ -231,37 +231,57 @@ class Distilling(Repositioning):
             logits = self.model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=last).logits
         return [(layer.keys, layer.values) for layer in cache.layers], logits.float()
 
-    def _replies(self, rows: Sequence[Row], weights: Weights | None) -> list[Tensor]:
+    def _replies(self, rows: Sequence[Row], weights: Weights) -> list[Tensor]:
         """Logits [reply, vocabulary] behind which each token of the replies stands. Call it under the lock."""
+        found: dict[int, Tensor] = {}
+        for common in {row.common for row in rows}:
+            several = [place for place, row in enumerate(rows) if row.common == common]
+            found |= zip(several, self._alike(common, [rows[place] for place in several], weights), strict=True)
+        return [found[place] for place in range(len(rows))]
+
+    def _alike(self, common: int, rows: Sequence[Row], weights: Weights) -> list[Tensor]:
+        """The same for rows that begin with the same tokens."""
         fixed = rows[0].past is not None
-        texts = [(row.invocation if fixed else row.before + row.invocation) + row.reply[:-1] for row in rows]
+        texts = [([] if fixed else row.before[common:]) + row.invocation + row.reply[:-1] for row in rows]
         wide, most = max(map(len, texts)), max(len(row.reply) for row in rows)
-        past = past_of(rows, weights)
-        behind = 0 if past is None else past[0][0].shape[2]
-        before = [len(row.before) if fixed else behind for row in rows]
-        mask = torch.zeros((len(rows), behind + wide), dtype=torch.long)
-        positions = torch.zeros((len(rows), wide), dtype=torch.long)
-        ids = torch.zeros((len(rows), wide), dtype=torch.long)
-        for place, (text, start) in enumerate(zip(texts, before, strict=True)):
-            mask[place, behind - start : behind] = 1
-            mask[place, behind + wide - len(text) :] = 1
-            ids[place, wide - len(text) :] = torch.tensor(text)
-            positions[place, wide - len(text) :] = torch.arange(start, start + len(text))
-        cache = None
-        if past is not None:
-            cache = DynamicCache(config=self.model.config)
-            for number, (keys, values) in enumerate(past):
-                cache.update(keys, values, number)
-        with adapted(self.model, [] if weights is None else weights.acting()):
+        with adapted(self.model, weights.acting()):
+            past = past_of(rows) if fixed else self._begun(rows[0].before[:common], weights, len(rows))
+            behind = past[0][0].shape[2] if past else 0
+            before = [len(row.before) if fixed else behind for row in rows]
+            mask = torch.zeros((len(rows), behind + wide), dtype=torch.long)
+            positions = torch.zeros((len(rows), wide), dtype=torch.long)
+            ids = torch.zeros((len(rows), wide), dtype=torch.long)
+            for place, (text, start) in enumerate(zip(texts, before, strict=True)):
+                mask[place, behind - start : behind] = 1
+                mask[place, behind + wide - len(text) :] = 1
+                ids[place, wide - len(text) :] = torch.tensor(text)
+                positions[place, wide - len(text) :] = torch.arange(start, start + len(text))
             logits = self.model(
                 input_ids=ids.to(self._device),
                 attention_mask=mask.to(self._device),
                 position_ids=positions.to(self._device),
-                past_key_values=cache,
-                use_cache=cache is not None,
+                past_key_values=self._cache(past),
+                use_cache=bool(past),
                 logits_to_keep=most,
             ).logits
         return [logits[place, most - len(row.reply) :] for place, row in enumerate(rows)]
+
+    def _begun(self, common: Sequence[int], weights: Weights, count: int) -> list[tuple[Tensor, Tensor]]:
+        """KV, for so many rows, of the prefix in training and of the tokens that all begin with, read once and learned through."""
+        past = weights.prefix or []
+        if common:
+            cache = self._cache(past) or DynamicCache(config=self.model.config)
+            self.model(input_ids=torch.tensor([list(common)], device=self._device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+            past = [(layer.keys, layer.values) for layer in cache.layers]
+        return expanded(past, count)
+
+    def _cache(self, past: Sequence[tuple[Tensor, Tensor]]) -> DynamicCache | None:
+        if not past:
+            return None
+        cache = DynamicCache(config=self.model.config)
+        for number, (keys, values) in enumerate(past):
+            cache.update(keys, values, number)
+        return cache
 
     def _taught(self, rows: Sequence[Row], weights: Weights) -> Tensor:
         """Cross-entropy of the replies, or divergence from their teacher, a mean over their tokens."""

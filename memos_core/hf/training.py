@@ -26,11 +26,11 @@ CLIP = 1.0  # of the gradient's norm
 
 @dataclass(frozen=True)
 class Settings:
-    """How a module is trained. taught, kept: lessons in one step. pull: weight of the divergence. rate: learning rate.
+    """How a module is trained. taught, strangers, kept: lessons in one step: of what is taught, of its like that is kept, of all else that is.
 
-    steps: at most; None: `begin` and `a_fact` for each fact. It ends before when `patience` checks in a row, `every` so many steps from the step
-    `least` on, have found every watched lesson learned and the divergence at most `settled` nats. first_layer: from which share of the
-    model's depth on its layers are adapted.
+    pull: weight of the divergence. rate: learning rate. steps: at most; None: `begin` and `a_fact` for each fact. It ends before when
+    `patience` checks in a row, `every` so many steps from the step `least` on, have found every watched lesson learned and the divergence
+    at most `settled` nats. first_layer: from which share of the model's depth on its layers are adapted.
     """
 
     rank: int = 8
@@ -39,7 +39,8 @@ class Settings:
     begin: int = 24
     a_fact: int = 5
     taught: int = 8
-    kept: int = 9
+    strangers: int = 5
+    kept: int = 4
     pull: float = 3.0
     every: int = 10
     patience: int = 2
@@ -59,16 +60,19 @@ class Settings:
 
 # These read all of the prompt in every step, which costs three times as much.
 OF_FORM: dict[ParameterForm, dict[str, Any]] = {
-    ParameterForm.LORA: {"rate": 4e-3, "begin": 12, "a_fact": 2, "taught": 6, "kept": 4},
-    ParameterForm.PREFIX: {"rate": 3e-2, "begin": 18, "a_fact": 2, "taught": 6, "kept": 5, "pull": 1.5},
+    ParameterForm.LORA: {"rate": 4e-3, "begin": 12, "a_fact": 2, "taught": 6, "strangers": 2, "kept": 2},
+    ParameterForm.PREFIX: {"rate": 3e-2, "begin": 18, "a_fact": 2, "taught": 6, "strangers": 3, "kept": 4, "pull": 2.0},
 }
 
 
 @dataclass(eq=False)
 class Row:
-    """A lesson as tokens: `before` the turn, its `invocation`, the reply with its end. past: the base's KV of `before`, where it is fixed;
-    goal: log-probabilities [reply, vocabulary] of what is kept, the base's, or of what is imitated, those behind `told`: the same request
-    with the teacher's text before it."""
+    """A lesson as tokens: `before` the turn, its `invocation`, the reply with its end. like: it is of the kind that is taught.
+
+    past: the base's KV of `before`, where it is fixed. common: so many tokens of `before` that all rows begin with, where they are read
+    anew in each step: once for a whole batch. goal: log-probabilities [reply, vocabulary] of what is kept, the base's, or of what is
+    imitated, those behind `told`: the same request with the teacher's text before it.
+    """
 
     before: list[int]
     invocation: list[int]
@@ -77,6 +81,8 @@ class Row:
     weights: Tensor  # of the reply's tokens: the answer counts more
     told: list[int] | None = None
     past: list[tuple[Tensor, Tensor]] | None = None
+    common: int = 0
+    like: bool = False
     goal: Tensor | None = None
 
 
@@ -139,13 +145,14 @@ def weighted(values: Tensor, rows: Sequence[Row]) -> Tensor:
     return (values * weights).sum() / weights.sum()
 
 
-def past_of(rows: Sequence[Row], weights: Weights | None) -> list[tuple[Tensor, Tensor]] | None:
-    """KV before the texts, by layer [rows, heads, tokens, head_dim]: of what stands before each turn, or the prefix in training."""
-    if weights is not None and weights.prefix is not None:
-        return [(keys.expand(len(rows), -1, -1, -1), values.expand(len(rows), -1, -1, -1)) for keys, values in weights.prefix]
+def expanded(past: Sequence[tuple[Tensor, Tensor]], count: int) -> list[tuple[Tensor, Tensor]]:
+    """KV of one text for so many rows, without a copy."""
+    return [(keys.expand(count, -1, -1, -1), values.expand(count, -1, -1, -1)) for keys, values in past]
+
+
+def past_of(rows: Sequence[Row]) -> list[tuple[Tensor, Tensor]]:
+    """The base's KV of what stands before each turn, by layer [rows, heads, tokens, head_dim]."""
     pasts = [row.past for row in rows if row.past is not None]
-    if not pasts:
-        return None
     longest = max(past[0][0].shape[2] for past in pasts)
 
     def filled(tensor: Tensor) -> Tensor:

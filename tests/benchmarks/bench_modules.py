@@ -27,7 +27,7 @@ from memos_core.statements import take_apart
 
 ASKED = {
     "ranked": (">=", 0.95), "said": (">=", 0.85), "text": ("<=", 1.03), "turns": ("<=", 1.05), "known": (">=", 0.85),
-    "leaked": ("<=", 0.15), "neighbours": ("<=", 0.60), "seconds": ("<=", 240),
+    "leaked": ("<=", 0.15), "neighbours": ("<=", 0.60), "seconds": ("<=", 240), "attach_ms": ("<=", 60), "detached_exact": (">=", 1),
 }  # fmt: skip
 
 
@@ -83,6 +83,35 @@ def measure(
         return everything()
 
 
+def used(engine: HFEngine, facts: tuple[invented.Invented, ...], module: Module) -> dict[str, float]:
+    """What it saves on a request whose texts it replaces: prompt tokens, CPU seconds to the first token against those with the texts; how
+    long it takes to read from its bytes, attach and detach; whether the base is bit for bit what it was."""
+    context = "What you know:\n" + "\n".join(f"- {fact.statement}" for fact in facts)
+    plain = [[{"role": "user", "content": fact.asked[0]}] for fact in facts]
+    before, data = engine.next_token_logits(plain[0], reuse=False), module.to_bytes()
+    costs, times, tokens = {"texts": 0.0, "module": 0.0}, [], {"texts": 0, "module": 0}
+
+    def first(messages: list[dict[str, str]], name: str, number: int) -> None:
+        start = time.process_time()
+        reply = engine.generate(messages, scope=(name, str(number)), max_new_tokens=1)  # a scope of its own: nothing is reused
+        costs[name] += time.process_time() - start
+        tokens[name] += reply.prompt_tokens
+
+    for number, messages in enumerate(plain):
+        first([{"role": "system", "content": context}, *messages], "texts", number)
+        start = time.perf_counter()
+        attached = engine.activate(engine.module(data))
+        attached.__enter__()
+        entered = time.perf_counter()
+        first(messages, "module", number)
+        leaving = time.perf_counter()
+        attached.__exit__(None, None, None)
+        times.append(1000 * (time.perf_counter() - leaving + entered - start))
+    exact = bool(before.equal(engine.next_token_logits(plain[0], reuse=False)))
+    saved = (tokens["texts"] - tokens["module"]) / len(plain)
+    return {"saved_tokens": saved, "first_token": costs["module"] / costs["texts"], "attach_ms": max(times), "detached_exact": float(exact)}
+
+
 def distilled(
     engine: HFEngine, facts: tuple[invented.Invented, ...], form: ParameterForm, seed: int, settings: Settings | None, log: bool
 ) -> tuple[Module, float, int]:
@@ -122,8 +151,14 @@ def main() -> int:
             row, _ = measure(engine, facts, module, knew, arguments.show)
             row |= {"text": row["text"] / base["text"], "turns": row["turns"] / base["turns"], "seconds": seconds, "steps": steps,
                     "bytes": float(module.weights.bytes)}  # fmt: skip
+            row |= used(engine, facts, module)
+            made = course([(str(place), fact.statement, None) for place, fact in enumerate(facts)], seed)
+            report = engine.examine(module, made, seconds)
+            row["let_in"] = float(not report.failed)
             rows.append(row)
-            print(f"{form:8} seed {seed}", " ".join(f"{name} {value:.3f}" for name, value in row.items()), flush=True)
+            print(f"{form:8} seed {seed}", " ".join(f"{name} {value:.3f}" for name, value in row.items()), *report.failed, flush=True)
+        for name in ("saved_tokens", "first_token", "let_in"):
+            print(f"{form:8} {name:12} {median(row[name] for row in rows):8.3f}")
         for name, (sign, bound) in ASKED.items():
             value, values = median(row[name] for row in rows), [row[name] for row in rows]
             good = value >= bound if sign == ">=" else value <= bound
