@@ -35,7 +35,7 @@ from memos_core.cube import (
 )
 from memos_core.errors import Cancelled, InvalidInput
 from memos_core.house import House
-from memos_core.lessons import PLAIN_TEXTS, Course, course
+from memos_core.lessons import PLAIN_TEXTS, Course, briefing, course
 from memos_core.lifespan import check_transition
 from memos_core.modules import Standing, standing
 from memos_core.policy import Move, Thresholds, decide_cold
@@ -106,7 +106,7 @@ def learn(
             form=how.form,
             settings=how.settings,
             seed=how.seed,
-            start=text,
+            start=briefing([text]),
             texts=PLAIN_TEXTS,
             told=told,
             kept_state=lambda state: write_durably(unfinished, house.engine.state_bytes(state)),

@@ -18,7 +18,7 @@ from memos_core.errors import InvalidInput
 from memos_core.hf import HFEngine
 from memos_core.hf.cache import Layout
 from memos_core.hf.identity import Identity
-from memos_core.hf.kv import BlockView, PrefixTree, eviction_order
+from memos_core.hf.kv import PrefixTree
 from memos_core.hf.prefix import BLOCK, Prompt, scope_salt
 from memos_core.hf.rates import Rates
 from memos_core.hf.segment import Unreadable
@@ -32,10 +32,10 @@ def prompt(tokens: list[int], scope: Any = None, public: int = 0, identity: Iden
     return Prompt(identity, tuple(tokens), public if salt else len(tokens), salt)
 
 
-def keep(tree: PrefixTree, asked: Prompt) -> None:
+def keep(tree: PrefixTree, asked: Prompt, wanted: bool = False) -> None:
     match = tree.match(asked, len(asked.tokens) - 1)
     cells = torch.tensor(asked.tokens).reshape(1, 1, -1, 1)
-    tree.keep(asked, match, SIZE, lambda start, end: (cells[:, :, start:end].clone(),))
+    tree.keep(asked, match, SIZE, lambda start, end: (cells[:, :, start:end].clone(),), wanted=wanted)
     tree.release(match)
 
 
@@ -113,21 +113,6 @@ def _common(left: tuple[int, ...], right: tuple[int, ...]) -> int:
     return next((n for n, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
 
 
-@given(
-    st.lists(
-        st.builds(BlockView, st.text("ab", min_size=3, max_size=6), st.integers(0, 5), st.integers(1, 5), st.booleans()),
-        unique_by=lambda b: b.digest,
-    )
-)
-def test_eviction_order(blocks: list[BlockView]) -> None:
-    order = eviction_order(blocks)
-    assert order == eviction_order(reversed(blocks))  # a pure function of what is there
-    by_digest = {block.digest: block for block in blocks}
-    assert {block.digest for block in blocks if not block.pinned} == set(order)
-    ranks = [(by_digest[digest].used, -by_digest[digest].depth) for digest in order]
-    assert ranks == sorted(ranks)
-
-
 def test_pinned_blocks_stay_and_leaves_go_first() -> None:
     tree = PrefixTree(4 * BLOCK * SIZE)
     keep(tree, prompt(list(range(128))))
@@ -135,10 +120,26 @@ def test_pinned_blocks_stay_and_leaves_go_first() -> None:
     keep(tree, prompt(list(range(5000, 5000 + 4 * BLOCK))))  # wants everything
     assert found(tree, prompt([*range(128), 5])) == list(range(128))
     tree.release(held)
-    found(tree, prompt([5000, *range(9)]))  # touches only its first block
-    keep(tree, prompt(list(range(7000, 7000 + 2 * BLOCK))))
-    assert found(tree, prompt([*range(5000, 5128), 1])) == list(range(5000, 5064))
-    assert tree.stats()["evictions"] > 0
+    keep(tree, prompt(list(range(5000, 5000 + 4 * BLOCK))))
+    there = [len(found(tree, prompt([*text, 1]))) for text in (range(128), range(5000, 5000 + 4 * BLOCK))]
+    newcomer = prompt(list(range(7000, 7000 + 2 * BLOCK)))
+    keep(tree, newcomer)
+    assert found(tree, prompt([*newcomer.tokens, 1])) == []  # asked for once, it is not worth what is there
+    for _ in range(8):
+        keep(tree, newcomer)
+    assert found(tree, prompt([*newcomer.tokens, 1])) == list(newcomer.tokens)
+    now = [len(found(tree, prompt([*text, 1]))) for text in (range(128), range(5000, 5000 + 4 * BLOCK))]
+    assert sum(there) == 4 * BLOCK and sum(now) == 2 * BLOCK  # what is found begins at the beginning: leaves went, and no more of them
+    assert tree.stats()["evictions"] >= 2
+
+
+def test_what_is_asked_for_is_kept_whatever_it_is_worth() -> None:
+    tree = PrefixTree(4 * BLOCK * SIZE)
+    for _ in range(20):
+        keep(tree, prompt(list(range(4 * BLOCK))))
+    keep(tree, prompt(list(range(7000, 7000 + 2 * BLOCK))), wanted=True)
+    assert found(tree, prompt([*range(7000, 7000 + 2 * BLOCK), 1])) == list(range(7000, 7000 + 2 * BLOCK))
+    assert found(tree, prompt(list(range(4 * BLOCK)))) == list(range(2 * BLOCK))
     assert tree.stats()["bytes"] <= tree.budget
 
 
@@ -196,7 +197,7 @@ def test_file_round_trip(engine: HFEngine, tmp_path: Path) -> None:
 def test_evicted_blocks_come_back_from_their_file(engine: HFEngine, tmp_path: Path) -> None:
     segment, file = saved(engine, tmp_path, None)
     engine.attach(file, scope=None, prefix_key=segment.prefix_key)
-    engine.kv.budget = segment.bytes // 2  # too small for the segment, which is then used without being kept whole
+    engine.kv.tier.budget = segment.bytes // 2  # too small for the segment, which is then used without being kept whole
     for _ in range(2):
         assert engine.generate(ASKED, max_new_tokens=2).reused_tokens == segment.tokens
         assert engine.kv.stats()["bytes"] <= engine.kv.budget

@@ -18,7 +18,7 @@ LAYERS: list[set[str]] = [
     {"cube"},
     set(
         """absent access analyse changes clashes conflict credit differences duplicate embed examination gardening habits hierarchy intake labels lessons lifespan
-        outline parse past plan policy recall revise routing statements turn when""".split()
+        outline parse past plan policy rates recall residency revise routing statements turn when""".split()
     ),
     set(
         """blobs books forgetting
@@ -83,7 +83,7 @@ def test_only_hf_touches_torch_and_only_the_store_sql() -> None:
             assert not libraries & {"torch", "transformers", "safetensors", "peft"}, path
             assert "sqlite3" not in libraries or room == "store", path
     for path in modules("hf"):
-        assert rooms(imports(path)) <= {"errors", "cube", "hf", "lessons", "examination", "statements"}, path
+        assert rooms(imports(path)) <= {"errors", "cube", "hf", "lessons", "examination", "residency", "statements"}, path
         assert not {"pickle", "sqlite3"} & imports(path)
 
 

@@ -186,16 +186,15 @@ def test_what_is_frozen_survives_every_budget(model_and_tokenizer: Any, prompts:
     engine = HFEngine(*model_and_tokenizer)
     frozen = engine.prefill(SYSTEM)
     engine.freeze(frozen)
-    engine.kv.budget = frozen.bytes + slack
+    engine.kv.tier.budget = frozen.bytes + slack
     for prompt in prompts:
         engine.generate(chat(prompt), max_new_tokens=2)
         assert engine.kv.stats()["bytes"] <= engine.kv.budget
         assert engine.prefill(SYSTEM).tokens == frozen.tokens
         assert engine.generate(ASKED, max_new_tokens=1).reused_tokens >= frozen.tokens
     engine.freeze(frozen, False)
-    engine.kv.budget = 2 * frozen.bytes
-    engine.generate(chat("b" * 300), max_new_tokens=2)
-    engine.generate(chat("c" * 300), max_new_tokens=2)
+    engine.kv.tier.budget = 2 * frozen.bytes
+    engine.prefill(chat("x", system="b" * 300)[:1])
     assert engine.generate(ASKED, reuse=True, max_new_tokens=1).reused_tokens < frozen.tokens
 
 
@@ -206,7 +205,7 @@ def model_and_tokenizer() -> Any:
 
 def test_freezing_what_is_not_there_or_does_not_fit(engine: HFEngine) -> None:
     segment = engine.prefill(SYSTEM)
-    engine.kv.budget = segment.bytes - 1
+    engine.kv.tier.budget = segment.bytes - 1
     with pytest.raises(EngineError, match="larger kv_bytes"):
         engine.freeze(segment)
     engine.close()

@@ -1,14 +1,17 @@
-"""The exact prefix tree: KV of token prefixes, found by a chained hash, shared as deltas, evicted by a pure order.
+"""The exact prefix tree: KV of token prefixes, found by a chained hash, shared as deltas, held by value.
 
 A node is a block of up to 64 tokens and holds the KV of just those. Its digest chains (identity, salt, token ids) from the root, so equal
 digests mean an equal prefix under an equal model and an equal scope; the token ids are compared all the same. Blocks are cut every 64
 tokens, and once more where public content ends: from there on the scope's salt enters the chain, and no other scope can find what follows.
 
-Source: vLLM's automatic prefix caching (hash chain over blocks) and SGLang's radix tree (token-by-token matching, LRU of leaves).
+What stays in RAM under a byte budget is decided block by block in `memos_core.residency`: by rate of use and the seconds that a block saves.
+
+Source: vLLM's automatic prefix caching (hash chain over blocks) and SGLang's radix tree (token-by-token matching, leaves go first).
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -19,25 +22,16 @@ from memos_core.hf.cache import Payload, Piece, Source
 from memos_core.hf.identity import Identity
 from memos_core.hf.prefix import BLOCK, Prompt, Segment, chained
 from memos_core.hf.segment import SegmentFile
+from memos_core.residency import Residency
 
 Worth = Callable[[int, SegmentFile], bool]
+Saves = Callable[[int, SegmentFile | None], float]
+"""(tokens, the file that they are in as well) -> seconds that having them in RAM saves."""
 
 
-@dataclass(frozen=True)
-class BlockView:
-    """What the order of eviction depends on."""
-
-    digest: str
-    used: int  # when last used, in lookups
-    depth: int  # blocks above it
-    pinned: bool  # in use, or frozen
-
-
-def eviction_order(blocks: Iterable[BlockView]) -> list[str]:
-    """Digests to evict, first to last: least recently used first, pinned never. A parent is used whenever its child is and stands
-    higher, so that leaves always go before what they rest on."""
-    free = [block for block in blocks if not block.pinned]
-    return [block.digest for block in sorted(free, key=lambda block: (block.used, -block.depth, block.digest))]
+def by_tokens(tokens: int, file: SegmentFile | None) -> float:
+    """Where no times are known."""
+    return float(tokens)
 
 
 @dataclass(eq=False)
@@ -53,7 +47,6 @@ class Node:
     children: dict[str, list[Node]] = field(default_factory=dict)  # by salt
     payload: Payload | None = None
     source: SegmentFile | None = None
-    used: int = 0
     pins: int = 0
     frozen: bool = False
     exact: bool = True  # whether `payload` was computed behind nothing but exact KV
@@ -82,15 +75,18 @@ class PrefixTree:
     """KV blocks under a byte budget. Not thread-safe: the engine's lock guards it."""
 
     def __init__(self, budget: int) -> None:
-        self.budget = budget
+        self.tier = Residency(budget)
         self._roots: dict[str, tuple[Identity, Node]] = {}
         self._index: dict[str, Node] = {}
         self._segments: dict[str, Segment] = {}
-        self._clock = 0
-        self._bytes = 0
         self._epoch = 0
         self._hits = self._misses = self._evictions = 0
         self._reasons: Counter[str] = Counter()
+
+    @property
+    def budget(self) -> int:
+        """Bytes of KV that are kept in RAM at most."""
+        return self.tier.budget
 
     # -- finding ---------------------------------------------------------------------------------------------------------------
 
@@ -105,12 +101,9 @@ class PrefixTree:
         steps = self._walk(prompt, limit)
         if only_exact:
             steps = list(takewhile(lambda step: step[0].exact if step[0].payload is not None else step[0].source.lossless, steps))  # type: ignore[union-attr]
-        self._clock += 1
         stored, exact, passed_over = _pieces(steps, worth)
         steps = steps[: passed_over if passed_over is not None else len(steps)]
-        for node, _ in steps:
-            node.pins += 1
-            node.used = self._clock
+        self._pin([node for node, _ in steps])
         match = Match([node for node, _ in steps], stored, "", exact, self._epoch)
         if match.length:
             self._hits += 1
@@ -133,8 +126,7 @@ class PrefixTree:
                 self._remove(node)
 
     def release(self, match: Match) -> None:
-        for node in match.nodes:
-            node.pins -= 1
+        self._unpin(match.nodes)
         match.nodes = []
 
     def count_miss(self, reason: str) -> None:
@@ -168,31 +160,48 @@ class PrefixTree:
 
     # -- keeping ---------------------------------------------------------------------------------------------------------------
 
-    def keep(self, prompt: Prompt, match: Match, size: int, copy: Callable[[int, int], Payload]) -> None:
-        """Store what of `prompt` is not stored yet; `copy(start, end)` cuts a block out of the private cache, `size` is bytes per token.
+    def keep(
+        self, prompt: Prompt, match: Match, size: int, copy: Callable[[int, int], Payload], saves: Saves = by_tokens, wanted: bool = False
+    ) -> None:
+        """Count the use of what of `prompt` is there, and store of the rest what is worth its bytes.
 
-        Nothing is kept when something was erased since `match` was made: it may have been this very text. What does not fit is left out.
-        What was computed behind inexact KV is inexact itself.
+        copy: (start, end) -> a block cut out of the private cache. size: bytes per token. saves: what a block in RAM saves when it is asked
+        for. wanted: somebody has asked for it to be kept, whatever it is worth, and it is as long as there is room that is not pinned.
+
+        Nothing is kept when something was erased since `match` was made: it may have been this very text. What was computed behind inexact
+        KV is inexact itself.
         """
         if match.epoch != self._epoch:
             return
-        self._clock += 1
         path, missing = self._existing(prompt)
-        for node in path:
-            node.used = self._clock
-            node.pins += 1
+        self._pin(path)
         self.release(match)  # the block it ended inside may now be replaced by a longer one
-        room = [size * (end - start) for start, end in missing]
-        while room and not self._make_room(sum(room)):
-            room.pop()
-            missing.pop()
+        for node in path[1:]:
+            if self._let_in(node, size, saves, wanted) and node.payload is None:
+                node.payload, node.exact = copy(node.start, node.end), match.exact
+                self._hold(node)
         for start, end in missing:
-            payload = copy(start, end)
-            path.append(self._add(path[-1], prompt, start, end, payload))
-            path[-1].exact = path[-1].exact and match.exact
-            path[-1].pins += 1
-        for node in path:
-            node.pins -= 1
+            node = self._node(path[-1], prompt, start, end)
+            if not self._let_in(node, size, saves, wanted):
+                break
+            node.payload, node.exact = copy(start, end), match.exact
+            self._add(node)
+            self._pin([node])
+            path.append(node)
+        self._unpin(path)
+
+    def _let_in(self, node: Node, size: int, saves: Saves, wanted: bool) -> bool:
+        """Whether a block is in RAM, or comes in now, for which others may go."""
+        parent, tokens = node.parent, len(node.tokens)
+        resting = parent.digest if parent is not None and parent.payload is not None else None
+        seconds = saves(tokens, node.source)
+        value = math.inf if wanted else seconds
+        decision = self.tier.request(node.digest, size * tokens, value, node.salt, resting, together=node.depth > 1)
+        if wanted:
+            self.tier.reprice(node.digest, seconds)
+        for digest in decision.evicted:
+            self._evict(self._index[str(digest)])
+        return decision.hit or decision.admitted
 
     def in_ram(self, prompt: Prompt) -> list[tuple[Payload, int]]:
         """Exact KV of the tokens in RAM, from the first on, block by block, with how many of each block's tokens."""
@@ -219,26 +228,26 @@ class PrefixTree:
             path.append(child)
         return path, []
 
-    def _add(self, parent: Node, prompt: Prompt, start: int, end: int, payload: Payload | None) -> Node:
+    def _node(self, parent: Node, prompt: Prompt, start: int, end: int) -> Node:
+        """The block that stands there, or a new one that is not in the tree yet."""
         tokens, salt = prompt.tokens[start:end], prompt.salt_at(start)
         digest = chained(parent.digest, salt, tokens)
-        node = self._index.get(digest)
-        if node is None:
-            node = Node(digest, parent, tokens, salt, end, parent.depth + 1)
-            self._index[digest] = node
-            parent.children.setdefault(salt, []).append(node)
-        node.used = max(node.used, self._clock if payload else 0)
-        if payload is not None and node.payload is None:
-            node.payload = payload
-            self._bytes += _size(payload)
-            for sibling in list(parent.children[salt]):  # a shorter block that this one continues says nothing more
-                if (
-                    sibling is not node
-                    and not (sibling.children or sibling.pins or sibling.source or sibling.frozen)
-                    and tokens[: len(sibling.tokens)] == sibling.tokens
-                ):
-                    self._remove(sibling)
-        return node
+        return self._index.get(digest) or Node(digest, parent, tokens, salt, end, parent.depth + 1)
+
+    def _add(self, node: Node) -> None:
+        """Make a block findable."""
+        assert node.parent is not None
+        siblings = node.parent.children.setdefault(node.salt, [])
+        if node.digest not in self._index:
+            self._index[node.digest] = node
+            siblings.append(node)
+        for sibling in list(siblings) if node.payload is not None else ():  # a shorter block that this one continues says nothing more
+            if (
+                sibling is not node
+                and not (sibling.children or sibling.pins or sibling.source or sibling.frozen)
+                and node.tokens[: len(sibling.tokens)] == sibling.tokens
+            ):
+                self._remove(sibling)
 
     def _root(self, identity: Identity) -> Node:
         if identity.key not in self._roots:
@@ -253,7 +262,8 @@ class PrefixTree:
         """Make a file's blocks findable. Their tensors stay on disk until matched."""
         node = self._root(prompt.identity)
         for start, end in prompt.blocks():
-            node = self._add(node, prompt, start, end, None)
+            node = self._node(node, prompt, start, end)
+            self._add(node)
             node.source = file
 
     def freeze(self, prompt: Prompt, frozen: bool) -> bool:
@@ -270,7 +280,25 @@ class PrefixTree:
             return False
         for each in path:
             each.frozen = frozen
+            self._hold(each)
         return True
+
+    def _pin(self, nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            node.pins += 1
+            self._hold(node)
+
+    def _unpin(self, nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            node.pins -= 1
+            self._hold(node)
+
+    def _hold(self, node: Node) -> None:
+        """Tell the tier whether a block may go."""
+        if node.digest in self.tier and (node.pins or node.frozen):
+            self.tier.pin(node.digest)
+        else:
+            self.tier.unpin(node.digest)
 
     # -- forgetting ------------------------------------------------------------------------------------------------------------
 
@@ -317,40 +345,29 @@ class PrefixTree:
         return found
 
     def _remove(self, node: Node) -> None:
-        """Take a block and all below it out of the tree."""
+        """Take a block and all below it out of the tree, and forget its use."""
         if self._index.pop(node.digest, None) is None:
             return
         for child in [child for children in node.children.values() for child in children]:
             self._remove(child)
-        self._bytes -= _size(node.payload)
+        self.tier.discard(node.digest)
         node.payload = node.source = None
+        self._leave(node)
+
+    def _evict(self, node: Node) -> None:
+        """The tier has let a block go; what is in a file too is still found there. Nothing in RAM rests on it."""
+        self._evictions += 1
+        node.payload = None
+        if node.source is None:
+            del self._index[node.digest]
+            self._leave(node)
+
+    def _leave(self, node: Node) -> None:
         if node.parent is not None:
             siblings = node.parent.children[node.salt]
             siblings.remove(node)
             if not siblings:
                 del node.parent.children[node.salt]
-
-    def _make_room(self, size: int) -> bool:
-        """Evict until `size` bytes fit. False, and nothing evicted, when they cannot."""
-        if self._bytes + size <= self.budget:
-            return True
-        resident = {digest: node for digest, node in self._index.items() if node.payload is not None}
-        order = eviction_order(BlockView(digest, node.used, node.depth, node.pins > 0 or node.frozen) for digest, node in resident.items())
-        if self._bytes + size - sum(_size(resident[digest].payload) for digest in order) > self.budget:
-            return False
-        for digest in order:
-            if self._bytes + size <= self.budget:
-                break
-            self._evict(resident[digest])
-        return True
-
-    def _evict(self, node: Node) -> None:
-        self._evictions += 1
-        if node.source is None:
-            self._remove(node)
-        else:  # still in its file
-            self._bytes -= _size(node.payload)
-            node.payload = None
 
     # -- telling ---------------------------------------------------------------------------------------------------------------
 
@@ -360,7 +377,7 @@ class PrefixTree:
             "hits": self._hits,
             "misses": self._misses,
             "misses_by_reason": dict(self._reasons),
-            "bytes": self._bytes,
+            "bytes": self.tier.used,
             "tokens": sum(len(node.tokens) for node in self._index.values() if node.payload is not None),
             "segments": sum(not node.children for node in self._index.values()),
             "evictions": self._evictions,

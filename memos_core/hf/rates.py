@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 WEIGHT = 0.3  # of the newest measurement
+PREFILL, READ = 2000.0, 1e9  # until measured
 LEAST_TOKENS = 32  # fewer say nothing about the rate of prefilling
 
 
@@ -22,6 +23,11 @@ class Rates:
     def has_read(self, size: int, seconds: float) -> None:
         if size and seconds > 0:
             self.read = _average(self.read, size / seconds)
+
+    def saves(self, tokens: int, size: int | None) -> float:
+        """Seconds that KV of so many tokens saves when it is in RAM. size: bytes in a file that it could be read from instead; None: none."""
+        computing = tokens / (self.prefill or PREFILL)
+        return computing if size is None else min(computing, size / (self.read or READ))
 
     def worth_reading(self, tokens: int, size: int) -> bool:
         """Whether reading `size` bytes of KV is quicker than computing it for so many tokens. What is not known yet is tried."""

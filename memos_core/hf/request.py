@@ -43,6 +43,7 @@ class Request:
         self._engine, self._prompt = engine, prompt
         self._capacity = prompt.width + extra
         self._limit = len(prompt.tokens) - (not whole)
+        self._whole = whole
         if prompt.turn is not None:  # what stands behind it is the base model's, where it is stored
             self._limit = min(self._limit, prompt.turn)
         self._only_exact = exact
@@ -173,7 +174,12 @@ class Request:
             public = self._prompt.public if self._prompt.salt else len(known)
             if engine.identity_under(self.steering, self._prompt.modules) == self._prompt.identity:
                 kept = Prompt(self._prompt.identity, known, public, self._prompt.salt)
-                engine.kv.keep(kept, self._match, self._layout.bytes_per_token, self._copy)
+                size = self._layout.bytes_per_token
+
+                def saves(count: int, file: SegmentFile | None) -> float:
+                    return engine.rates.saves(count, None if file is None else size * count)
+
+                engine.kv.keep(kept, self._match, size, self._copy, saves, self._whole)
                 return engine.kv.in_ram(kept) if self._match.exact and not self.offset else []
             return []
 

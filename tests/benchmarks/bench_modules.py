@@ -22,7 +22,7 @@ from memos_core.hf import HFEngine
 from memos_core.hf.module import Module
 from memos_core.hf.signals import ORDINARY
 from memos_core.hf.training import Settings
-from memos_core.lessons import PLAIN_TEXTS, course
+from memos_core.lessons import PLAIN_TEXTS, briefing, course
 from memos_core.statements import take_apart
 
 ASKED = {
@@ -122,7 +122,7 @@ def distilled(
             print(f"  step {step} loss {loss:.3f} {time.process_time():.0f}", flush=True)
 
     found = engine.distil((*made.teach, *made.keep), made.watched, form=form, seed=seed, settings=settings, told=told,
-                          start=" ".join(fact.statement for fact in facts), texts=PLAIN_TEXTS)  # fmt: skip
+                          start=briefing([fact.statement for fact in facts]), texts=PLAIN_TEXTS)  # fmt: skip
     return found.module, found.seconds, found.steps
 
 
@@ -131,11 +131,12 @@ def main() -> int:
     parser.add_argument("--form", choices=list(ParameterForm), action="append")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--family", choices=["tuned", "sealed"], default="tuned")
+    parser.add_argument("--facts", type=int, help="so many other facts, at most 48, instead of a family's twelve")
     parser.add_argument("--show", action="store_true")
     parser.add_argument("--set", action="append", default=[], metavar="name=number", help="of Settings")
     arguments = parser.parse_args()
     engine = HFEngine.load()
-    facts = invented.TUNED if arguments.family == "tuned" else invented.SEALED
+    facts = invented.many(arguments.facts) if arguments.facts else invented.TUNED if arguments.family == "tuned" else invented.SEALED
     changed: dict[str, Any] = {}
     for each in arguments.set:
         name, _, value = each.partition("=")

@@ -76,6 +76,47 @@ The Tamarack opera was written by Paolo Frost. | Frost | Lind, Verdi, Mora | Who
 """)
 """Written after the router had met the other two."""
 
+
+def many(count: int) -> tuple[Invented, ...]:
+    """So many facts, at most 48, of four kinds: for how a training grows."""
+    first = "Arlen Bettina Corwin Delphine Edwin Fiorella Gideon Harriet Ivor Juna Kaspar Leonie".split()
+    last = "Ashgrove Bellweather Crannock Dunmore Eastlake Fairholm Glenrow Hartwick Inglewood Jessup Kirkby Lowden".split()
+    kinds = (
+        (
+            "{} works as a {}.",
+            "tailor plumber surgeon farmer welder barber".split(),
+            "How does {} earn a living?",
+            "What is {}'s profession?",
+        ),
+        (
+            "{} lives in {}.",
+            "Bristol Leipzig Nantes Verona Gdansk Utrecht".split(),
+            "Which town does {} call home?",
+            "In which city is {}'s flat?",
+        ),
+        (
+            "{} plays the {}.",
+            "trumpet zither viola trombone clarinet bagpipes".split(),
+            "Which instrument does {} practise?",
+            "What is {} known for playing?",
+        ),
+        (
+            "{} is allergic to {}.",
+            "peanuts pollen wool mustard garlic strawberries".split(),
+            "What must {} never touch?",
+            "Which allergy has {}?",
+        ),
+    )
+    found = []
+    for place in range(count):
+        name = f"{first[place % 12]} {last[(place + place // 12 * 5) % 12]}"
+        statement, answers, *asked = kinds[place % 4]
+        turn = place // 4 % 6
+        answer, one, two, three = (answers[(turn + step) % 6] for step in range(4))
+        found.append(Invented(statement.format(name, answer), answer, (one, two, three), tuple(each.format(name) for each in asked)))
+    return tuple(found)
+
+
 KNOWN = tuple(
     tuple(part.strip() for part in line.split("|"))
     for line in """
@@ -99,9 +140,30 @@ Who painted the Mona Lisa? | Vinci
 What is two plus two? | four, 4
 Which season comes after winter? | spring
 What is frozen water called? | ice
+What is the capital of Greece? | Athens
+What is the capital of Portugal? | Lisbon
+What is the capital of Australia? | Canberra
+What do you call a baby cat? | kitten
+Which month comes after March? | April
+How many seconds are in a minute? | sixty, 60
+What is the opposite of up? | down
+What is the freezing point of water in degrees Celsius? | zero, 0
+Who wrote the Odyssey? | Homer
+Who painted The Starry Night? | Gogh
+In which country is the city of Sydney? | Australia
+In which country is Mount Fuji? | Japan
+Which language is spoken in Germany? | German
+What is the chemical symbol of silver? | Ag
+Which organ pumps blood through the body? | heart
+What is the largest animal on Earth? | whale
+Which day comes after Monday? | Tuesday
+How many strings does a violin have? | four, 4
+What is the tallest animal? | giraffe
+Which metal is a magnet made of? | iron, steel
 """.strip().splitlines()
 )
-"""(question, words of which an answer must hold one): the base answers most of them."""
+"""(question, words of which an answer must hold one): the base answers most of them. The last twenty came later, since of few questions each
+counts for much; no module had been asked them."""
 
 UNKNOWN = """
 Lorvik Hasten|Amira Dolgrin|Peter Vanholt|Sunniva Craddock|Jonas Wexley|Tilda Marrow|Ruben Askild|Farah Linde|Otto Brisk|Nadia Ferrow
