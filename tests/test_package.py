@@ -17,8 +17,9 @@ LAYERS: list[set[str]] = [
     {"errors"},
     {"cube"},
     set(
-        """absent access analyse changes clashes conflict credit differences duplicate embed examination gardening habits hierarchy intake labels lessons lifespan
-        outline parse past plan policy rates recall residency revise routing statements turn when""".split()
+        """absent access analyse changes clashes conflict credit differences duplicate embed examination gardening habits
+        hierarchy intake labels lessons lifespan outline parse past plan policy rates recall residency revise routing
+        statements turn when""".split()
     ),
     set(
         """blobs books forgetting
