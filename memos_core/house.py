@@ -18,6 +18,7 @@ from memos_core.errors import InvalidInput, NotFound
 from memos_core.index import Index
 from memos_core.store import SQLiteStore
 from memos_core.store.snapshot import Snapshot
+from memos_core.value import Speed
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,12 @@ class House:
     def reuses(self) -> bool:
         """Whether the engine keeps KV."""
         return self.engine is not None and "activation" in self.engine.capabilities
+
+    @property
+    def speed(self) -> Speed:
+        """How fast the engine has been measured to be."""
+        rates = getattr(self.engine, "rates", None)
+        return Speed(getattr(rates, "prefill", None), getattr(rates, "read", None))
 
     def count(self, text: str) -> int:
         """Tokens of a text by the engine's tokenizer, else about four characters each."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hmac
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ from memos_core.access import may, may_enter, require, rules
 from memos_core.books import Verification
 from memos_core.bound import ActorLike, ScopeLike
 from memos_core.browsing import Browsing
+from memos_core.changes import Judge
 from memos_core.conflict.resolution import OnConflict
 from memos_core.credit import Credit
 from memos_core.cube import (
@@ -25,11 +27,13 @@ from memos_core.cube import (
     CubeId,
     MemCube,
     Origin,
+    Scope,
     SemanticType,
     as_scope,
     as_text,
     as_time,
     as_validity,
+    dumps,
 )
 from memos_core.embed import CachedEmbedder, Embedder, check_identity, local_embedder
 from memos_core.errors import InvalidInput
@@ -39,10 +43,11 @@ from memos_core.index import Index
 from memos_core.intake import Template
 from memos_core.lifecycle import Lifecycle
 from memos_core.lifespan import recallable
-from memos_core.parse import as_access, as_member, as_path, as_priority, as_session, as_ttl
+from memos_core.parse import as_access, as_member, as_path, as_priority, as_session, as_tags, as_ttl
 from memos_core.parse.triples import template as check_template
 from memos_core.pictures import flattened, noted_with_images
 from memos_core.plan import Message, strip_blocks
+from memos_core.policies import Policy
 from memos_core.policy import Move, Thresholds
 from memos_core.reading import Wanted, search, timeline, understood
 from memos_core.recall import Recall, Timeline, as_window, for_prompt
@@ -74,13 +79,15 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
         captioner: Callable[[bytes, str], str] | None = None,
         on_conflict: OnConflict | str = OnConflict.CONTEST,
         thresholds: Thresholds | None = None,
+        policy: Policy | None = None,
         credit: Credit | str = Credit.WORDS,
     ) -> MemOS:
         """Open a directory, or make it. A context manager; `close()` otherwise.
 
         embedder: n texts to float32 [n, d]; without one, all-MiniLM-L6-v2 on this machine. engine: an HFEngine, for KV reuse.
         model: any callable from a prompt to text, or an HFEngine: it judges what the rules find and reads facts out of messages.
-        on_conflict: what is made of contradictions.
+        on_conflict: what is made of contradictions. thresholds: when memory moves by its use, such as LATENCY, MEMORY or QUALITY. policy: a
+        function (view, thresholds, now) -> Move | None that is asked before they decide, scope by scope; see `Policy`.
         captioner: an image's bytes and mime type to a caption, for images that come without one. credit: how `usage.uses` is counted: by
         the "words" that an answer has in common with a memory, or by its "attention" to it, for which the engine reads the answer once more.
         Raises StoreError when the directory cannot be used, or was written by a newer version or with another embedder.
@@ -109,7 +116,7 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
         except BaseException:
             store.close()
             raise
-        return cls(House(store, cached, index, engine, rule, model, captioner, counted_by), thresholds or Thresholds())
+        return cls(House(store, cached, index, engine, rule, model, captioner, counted_by), thresholds or Thresholds(), policy)
 
     @property
     def path(self) -> Path:
@@ -158,6 +165,7 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
         valid_from: datetime | str | None = None,
         valid_to: datetime | str | None = None,
         supersedes: CubeId | Sequence[CubeId] = (),
+        tags: Iterable[str] = (),
         actor: ActorLike = None,
         now: datetime | None = None,
     ) -> list[Remembered]:
@@ -168,7 +176,7 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
         occurred_at: for messages without a `timestamp`. ttl: from occurred_at on, a timedelta or seconds. priority: 0 to 1.
         read, write: actors beyond the scope that may read or change it. valid_from, valid_to: when it was true, where known.
         supersedes: ids of memories whose place the one message takes: they stay recallable, marked, and stopped being true when it
-        was said. Raises InvalidInput, NotFound, AccessDenied or StoreError.
+        was said. tags: of sensitivity; "no-training" keeps it out of weights. Raises InvalidInput, NotFound, AccessDenied or StoreError.
         """
         clock, place = as_time(now, "now"), as_scope(scope)
         who = self._who(actor, place)
@@ -177,7 +185,7 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
         template = Template(
             place, who, as_session(session), as_path(path), as_ttl(ttl), as_priority(priority), as_access(read, write),
             as_member(SemanticType, semantic_type, "semantic_type"), as_member(Origin, origin, "origin"),
-            *as_validity(valid_from, valid_to),
+            *as_validity(valid_from, valid_to), as_tags(tags),
         )  # fmt: skip
         noted = [replace(item, text=as_text(strip_blocks(item.text))) for item in noted_with_images(self._house, what)]
         if template.semantic_type is SemanticType.TEMPLATE:
@@ -259,6 +267,7 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
         session: str | None = None,
         token_budget: int = 512,
         k: int = 8,
+        task: str | None = None,
         actor: ActorLike = None,
         now: datetime | None = None,
     ) -> Turn:
@@ -266,12 +275,14 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
 
         messages: the visible conversation, dictionaries with `role` and `content`; never mutated. Contents may be lists of parts, and
         `images` may come beside them, as in `remember`: the prompt holds them as they came. token_budget: tokens that
-        memory may take of the prompt, counted by the engine's tokenizer, else about four characters each.
+        memory may take of the prompt, counted by the engine's tokenizer, else about four characters each. task: what the turn is for, as
+        usage counts tasks: any name, kept as a keyed hash; None: the task that most of what is recalled is filed under.
         Raises InvalidInput, AccessDenied or StoreError.
         """
         clock, place, name = as_time(now, "now"), as_scope(scope), as_session(session) or "default"
         who = self._who(actor, place)
         require(may_enter(who, place), who, "write", f"scope {'/'.join(place)}")
+        number = None if task is None else self._task(place, as_text(task, "task"))
         flat, pictured = flattened(messages)
         seen = visible(flat)
         query = seen.user["content"]
@@ -292,7 +303,40 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
             found.window,
         )
         chosen = self._modules.chosen(query, seen.before, place, clock) if rules(who, place) else []
-        return begun(self._house, seen, pictured, recall, place, name, who, token_budget, clock, chosen)
+        return begun(self._house, seen, pictured, recall, place, name, who, token_budget, clock, chosen, number)
+
+    def feedback(
+        self, what: Turn | CubeId | Sequence[CubeId], success: bool = True, *, actor: ActorLike = None, now: datetime | None = None
+    ) -> None:
+        """Say whether it went well: a committed turn, for what its answer came from (where that cannot be told, all that it recalled), or
+        memories, for the latest turn that each was recalled in. Counted once per memory and turn in `usage.successes`; False takes it back.
+
+        Raises InvalidInput, NotFound or AccessDenied.
+        """
+        clock, who = as_time(now, "now"), self._who(actor, what.scope if isinstance(what, Turn) else None)
+        if not isinstance(success, bool):
+            raise InvalidInput(f"success must be True or False, got {success!r}")
+        if isinstance(what, Turn):
+            if not what.committed:
+                raise InvalidInput("this turn has not been committed yet: call turn.commit(reply) first")
+            require(may_enter(who, what.scope), who, "write", f"scope {'/'.join(what.scope)}")
+            ids = tuple(dict.fromkeys(id for id, _ in what.plan.uses))
+            self._store.commit([Judge(ids, success, what.session, what.key)])
+            return
+        ids = as_ids(what)
+        for each in ids:
+            self._permitted(each, "read", who, clock)
+        self._store.commit([Judge(ids, success)])
+
+    def _task(self, place: Scope, name: str) -> int:
+        """The number of a task: of the hierarchy's, where one goes by that name, else a keyed hash, from which nobody can guess the name."""
+        with self._store.read() as view:
+            number = view.scope_number(place)
+            known = None if number is None else view.task_named(number, name)
+        if known is not None:
+            return known
+        digest = hmac.digest(self._store.secret, dumps(["task", *place, name.strip().lower()]).encode(), "sha256")
+        return int.from_bytes(digest[:8], "little") >> 2 or 1
 
     def tick(self, now: datetime | None = None) -> list[Move]:
         """Let the scheduler move memory by its use: expire, archive what is over budget, prefill what is hot, drop what does not fit.

@@ -32,6 +32,7 @@ REFUSED: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "update": lambda m, id, kv, who: m.update(id, priority=1.0, **who),
     "rollback": lambda m, id, kv, who: m.rollback(id, 1, **who),
     "forget": lambda m, id, kv, who: m.forget([id], **who),
+    "feedback": lambda m, id, kv, who: m.feedback(id, **who),
     "diff": lambda m, id, kv, who: m.diff(id, 1, 1, **who),
     "lineage": lambda m, id, kv, who: m.lineage(id, **who),
     "links": lambda m, id, kv, who: m.links(id, **who),

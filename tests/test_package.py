@@ -17,13 +17,13 @@ LAYERS: list[set[str]] = [
     {"errors"},
     {"cube"},
     set(
-        """absent access analyse changes clashes conflict credit differences duplicate embed examination gardening habits hierarchy intake labels lessons lifespan
-        outline parse past plan policy recall revise routing statements turn when""".split()
+        """absent access analyse changes clashes conflict credit differences duplicate embed examination gardening habits hierarchy intake
+        labels lessons lifespan outline parse past plan policies policy recall revise routing statements turn value when""".split()
     ),
     set(
-        """blobs books forgetting
-        gleaning governing heads house index learning links matching modules parts pictures proposing reading scheduler store tending transform turns
-        writing""".split()
+        """blobs books budgeting forgetting
+        gleaning governing heads holding house index learning links matching modules parts pictures proposing reading reviewing scheduler store
+        tending transform turns writing""".split()
     ),
     {"bound"},
     {"browsing", "forms", "lifecycle", "parameters", "sources"},

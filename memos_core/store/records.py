@@ -133,8 +133,10 @@ def fading(view: Snapshot, scope: Scope, now: datetime) -> Fading:
         np.array([row[1:] for row in rows], dtype=np.float64).reshape(-1, 8).T
     )
     age = np.maximum(now.timestamp() - np.maximum(np.maximum(said, used), renewed), 0.0)
-    faded = halvings(age, recalls + mentions - 1, priority)
-    return Fading(ids, faded, said, size.astype(np.int64), (contested > 0) | (priority >= 1))
+    uses = recalls + mentions - 1
+    return Fading(
+        ids, halvings(age, uses, priority), halvings(1.0, uses, priority), said, size.astype(np.int64), (contested > 0) | (priority >= 1)
+    )
 
 
 def archived_before(view: Snapshot, scope: Scope, before: datetime) -> list[CubeId]:
@@ -148,18 +150,19 @@ def archived_before(view: Snapshot, scope: Scope, before: datetime) -> list[Cube
     return [row[0] for row in rows]
 
 
+def first_archived(view: Snapshot, scope: Scope) -> datetime | None:
+    """When the first of what `archived_before` would find was archived."""
+    (at,) = view.db.execute(
+        "SELECT min(v.at) FROM cubes c JOIN scopes s ON s.scope = c.scope JOIN versions v ON v.id = c.id AND v.version = c.version"
+        " WHERE s.key >= ? AND s.key < ? AND c.kind = 'plaintext' AND c.state = 'archived' AND v.action IN ('archive', 'expire')",
+        below(scope),
+    ).fetchone()
+    return None if at is None else datetime.fromtimestamp(at, UTC)
+
+
 # ---------------------------------------------------------------------- what is said again and again
 LONGEST_LOG = 5_000
 """The newest messages of a scope that are looked at."""
-
-
-def grown(view: Snapshot, seq: int) -> list[tuple[int, Scope]]:
-    """Scopes in which something was said after a change: number, scope."""
-    rows = view.db.execute(
-        "SELECT s.scope, s.key FROM scopes s WHERE s.scope IN (SELECT scope FROM audit WHERE seq > ? AND action IN ('add', 'merge')) ORDER BY s.key",
-        (seq,),
-    )
-    return [(number, scope_of_key(key)) for number, key in rows]
 
 
 def log(view: Snapshot, scope: int) -> list[tuple[CubeId, int, str, str, str]]:
