@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hmac
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -19,25 +18,20 @@ from memos_core.access import may, may_enter, require, rules
 from memos_core.books import Verification
 from memos_core.bound import ActorLike, ScopeLike
 from memos_core.browsing import Browsing
-from memos_core.changes import Judge
 from memos_core.conflict.resolution import OnConflict
 from memos_core.credit import Credit
 from memos_core.cube import (
-    LOCAL_OWNER,
     CubeId,
     MemCube,
     Origin,
-    Scope,
     SemanticType,
     as_scope,
     as_text,
     as_time,
     as_validity,
-    dumps,
 )
 from memos_core.embed import CachedEmbedder, Embedder, check_identity, local_embedder
 from memos_core.errors import InvalidInput
-from memos_core.forms import Forms
 from memos_core.house import House
 from memos_core.index import Index
 from memos_core.intake import Template
@@ -48,10 +42,11 @@ from memos_core.parse.triples import template as check_template
 from memos_core.pictures import flattened, noted_with_images
 from memos_core.plan import Message, strip_blocks
 from memos_core.policies import Policy
-from memos_core.policy import Move, Thresholds
+from memos_core.policy import Thresholds
 from memos_core.reading import Wanted, search, timeline, understood
 from memos_core.recall import Recall, Timeline, as_window, for_prompt
 from memos_core.revise import as_ids
+from memos_core.scheduling import Scheduling
 from memos_core.sources import Sources
 from memos_core.store import SQLiteStore
 from memos_core.store.snapshot import AuditEntry
@@ -65,7 +60,7 @@ def generating(engine: Any) -> Callable[[str], str]:
     return lambda prompt: str(engine.generate([{"role": "user", "content": prompt}], max_new_tokens=512).text)
 
 
-class MemOS(Lifecycle, Browsing, Sources, Forms):
+class MemOS(Lifecycle, Browsing, Sources, Scheduling):
     """A memory: one directory, many scopes. Open it with `MemOS.open`."""
 
     @classmethod
@@ -127,6 +122,8 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
         """Write the index file and let go of the directory. Safe to call twice."""
         if self._store.closed:
             return
+        for worker in list(self._workers):
+            worker.stop()
         self._modules.remove()
         with self._store.file_lock:  # an erasure elsewhere comes before or after, never between catching up and saving
             with self._house.view():
@@ -303,51 +300,9 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
             found.window,
         )
         chosen = self._modules.chosen(query, seen.before, place, clock) if rules(who, place) else []
-        return begun(self._house, seen, pictured, recall, place, name, who, token_budget, clock, chosen, number)
-
-    def feedback(
-        self, what: Turn | CubeId | Sequence[CubeId], success: bool = True, *, actor: ActorLike = None, now: datetime | None = None
-    ) -> None:
-        """Say whether it went well: a committed turn, for what its answer came from (where that cannot be told, all that it recalled), or
-        memories, for the latest turn that each was recalled in. Counted once per memory and turn in `usage.successes`; False takes it back.
-
-        Raises InvalidInput, NotFound or AccessDenied.
-        """
-        clock, who = as_time(now, "now"), self._who(actor, what.scope if isinstance(what, Turn) else None)
-        if not isinstance(success, bool):
-            raise InvalidInput(f"success must be True or False, got {success!r}")
-        if isinstance(what, Turn):
-            if not what.committed:
-                raise InvalidInput("this turn has not been committed yet: call turn.commit(reply) first")
-            require(may_enter(who, what.scope), who, "write", f"scope {'/'.join(what.scope)}")
-            ids = tuple(dict.fromkeys(id for id, _ in what.plan.uses))
-            self._store.commit([Judge(ids, success, what.session, what.key)])
-            return
-        ids = as_ids(what)
-        for each in ids:
-            self._permitted(each, "read", who, clock)
-        self._store.commit([Judge(ids, success)])
-
-    def _task(self, place: Scope, name: str) -> int:
-        """The number of a task: of the hierarchy's, where one goes by that name, else a keyed hash, from which nobody can guess the name."""
-        with self._store.read() as view:
-            number = view.scope_number(place)
-            known = None if number is None else view.task_named(number, name)
-        if known is not None:
-            return known
-        digest = hmac.digest(self._store.secret, dumps(["task", *place, name.strip().lower()]).encode(), "sha256")
-        return int.from_bytes(digest[:8], "little") >> 2 or 1
-
-    def tick(self, now: datetime | None = None) -> list[Move]:
-        """Let the scheduler move memory by its use: expire, archive what is over budget, prefill what is hot, drop what does not fit.
-
-        Returns the moves with reasons.
-
-        At one `now`, a second tick does nothing. Only the local owner may; raises AccessDenied, EngineError or StoreError.
-        """
-        who = self._actor or LOCAL_OWNER
-        require(may_enter(who, ("the whole memory",)), who, "write", "the whole memory")
-        return self._scheduler.tick(as_time(now, "now"))
+        turn = begun(self._house, seen, pictured, recall, place, name, who, token_budget, clock, chosen, number)
+        self._house.traffic.began(turn)
+        return turn
 
     # ------------------------------------------------------------------ the books
     def audit(self, scope: ScopeLike | None = None, *, id: CubeId | None = None, actor: ActorLike = None) -> list[AuditEntry]:

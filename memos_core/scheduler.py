@@ -13,9 +13,9 @@ from hashlib import sha256
 
 from memos_core import budgeting, learning, policy
 from memos_core.changes import Change, Record
-from memos_core.cube import LOCAL_OWNER, MemCube, Plaintext, Precision, Scope
+from memos_core.cube import LOCAL_OWNER, Activation, MemCube, Plaintext, Precision, Scope
 from memos_core.errors import NotFound, VersionConflict
-from memos_core.heads import Derived, derived, effective_system
+from memos_core.heads import Derived, derived, effective_system, find_head
 from memos_core.holding import Holding, archived
 from memos_core.house import House
 from memos_core.lifespan import cools_at
@@ -24,8 +24,9 @@ from memos_core.policies import Policy, View, checked
 from memos_core.policy import Candidate, Held, Move, Thresholds
 from memos_core.proposing import accept, propose
 from memos_core.reviewing import BUDGET, EVERYTHING, FORMS, HABITS, ORPHANS, UPKEEP, Review
+from memos_core.store import uses
 from memos_core.tending import tend
-from memos_core.transform import kv_sizes
+from memos_core.transform import kv_sizes, read_ahead
 
 AT_ONCE = 64
 """Scopes whose heads are decided together: they compete for the same bytes."""
@@ -40,6 +41,7 @@ class Scheduler(Holding):
         super().__init__(house)
         self.thresholds = thresholds
         self._chooser = chooser
+        self._in_ram: set[str] = set()  # KV files that this process has made or read
         self._lock = threading.Lock()
 
     def tick(self, now: datetime, go_on: Callable[[], bool] = lambda: True) -> list[Move]:
@@ -58,6 +60,7 @@ class Scheduler(Holding):
                 moves += self._forms(review, now, go_on)
                 moves += self._habits(review, now, go_on)
                 moves += self._upkeep(review, now, go_on)
+                self._prefetch_live(now, go_on)
                 self._house.store.settle()
                 if review.files_due() and go_on():
                     self._house.store.collect_orphans(now)
@@ -202,6 +205,36 @@ class Scheduler(Holding):
             return False  # a move when it has been learned
         return True
 
+    # ------------------------------------------------------------------ what the next turn will reuse
+    def _prefetch_live(self, now: datetime, go_on: Callable[[], bool]) -> None:
+        """Read the KV of scopes that have just had a turn, before they have the next."""
+        if not self._house.reuses:
+            return
+        with self._house.store.read() as view:
+            live = uses.live(view, now - timedelta(seconds=self.thresholds.live_seconds))
+        for scope in dict.fromkeys(scope for scope, blob in live if blob not in self._in_ram):
+            if not go_on():
+                break
+            self.prefetch(scope, now)
+
+    def prefetch(self, scope: Scope, now: datetime) -> int:
+        """Bring the KV of a scope's head from its file into RAM, where that is quicker than computing it. Bytes read."""
+        engine = self._house.engine
+        with self._house.store.read() as view:
+            kept, system = derived(view, now, scope), view.last_system(scope)
+        _, chosen = find_head(kept, engine if self._house.reuses else None, system)
+        if chosen is None or chosen.payload.blob in self._in_ram:
+            return 0
+        payload = chosen.payload
+        self._in_ram |= {head.payload.blob for head in kept if head.is_kv}  # decided for this process, whatever comes of it
+        if not engine.rates.worth_reading(payload.tokens, payload.bytes):
+            return 0
+        path = self._house.store.blobs.path(payload.blob)
+        if engine.attach(path, scope=scope, prefix_key=payload.prefix_key) is not None:
+            return 0
+        read_ahead(engine, chosen.sources, scope, system)
+        return payload.bytes
+
     def _make_room(self, now: datetime) -> list[Move]:
         with self._house.store.read() as view:
             kept = derived(view, now)
@@ -261,7 +294,7 @@ class Scheduler(Holding):
         """Make a head. False when one of its memories was changed or erased meanwhile: the next tick decides anew."""
         least = self.thresholds.least_precision
         try:
-            self.prefill(
+            made = self.prefill(
                 each.sources,
                 each.scope,
                 each.system,
@@ -274,6 +307,8 @@ class Scheduler(Holding):
             )
         except (NotFound, VersionConflict):
             return False
+        if isinstance(made.payload, Activation):
+            self._in_ram.add(made.payload.blob)
         return True
 
     def _admitted(self, wanted: Sequence[_Wanted], kept: Sequence[Derived], now: datetime) -> list[_Wanted]:

@@ -122,6 +122,7 @@ def _take(
         turn.scope, turn.session, turn.key, clock, seen.system, tuple(adds), turn.plan.uses, turn.plan.placed, answered, saved, whole, task
     )
     (outcome,) = house.store.commit([take])
+    house.traffic.ended(turn)
     return [Remembered.of(each) for each in outcome.each[: len(noted)]]
 
 

@@ -21,12 +21,12 @@ LAYERS: list[set[str]] = [
         labels lessons lifespan outline parse past plan policies policy recall revise routing statements turn value when""".split()
     ),
     set(
-        """blobs books budgeting forgetting
+        """blobs books budgeting explaining forgetting
         gleaning governing heads holding house index learning links matching modules parts pictures proposing reading reviewing scheduler store
-        tending transform turns writing""".split()
+        tending traffic transform turns worker writing""".split()
     ),
     {"bound"},
-    {"browsing", "forms", "lifecycle", "parameters", "sources"},
+    {"browsing", "forms", "lifecycle", "parameters", "scheduling", "sources"},
     {"memos"},
     {"__init__"},
 ]

@@ -128,15 +128,16 @@ CREATE TABLE retraining (number INTEGER PRIMARY KEY, scope INTEGER NOT NULL, for
 """
 
 _SCHEDULE = """
--- What use has brought. tasks: distinct ones; successes: turns that the caller said went well; what was saved, by the machine's own rates.
+-- What use has brought. tasks: distinct ones, known_tasks: their numbers, at most 64; successes: turns that the caller said went well;
+-- what was saved, by the machine's own rates.
 ALTER TABLE usage ADD COLUMN successes INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE usage ADD COLUMN tasks INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE usage ADD COLUMN known_tasks TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE usage ADD COLUMN tokens_saved INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE usage ADD COLUMN seconds_saved REAL NOT NULL DEFAULT 0;
 -- task: its number; a keyed hash where the caller named it; 0 for none.
 ALTER TABLE usage_events ADD COLUMN task INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE usage_events ADD COLUMN success INTEGER NOT NULL DEFAULT 0;
-CREATE INDEX usage_events_task ON usage_events (id, task) WHERE task <> 0;
 CREATE INDEX usage_events_turn ON usage_events (scope, session, turn);
 -- The same per scope, of its turns: numbers alone.
 CREATE TABLE scope_usage (scope INTEGER PRIMARY KEY, turns INTEGER NOT NULL, recalls INTEGER NOT NULL, uses INTEGER NOT NULL,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from memos_core.changes import Judge, Saved, Take
-from memos_core.cube import CubeId
+from memos_core.changes import Judge, Take
+from memos_core.cube import CubeId, Scope, scope_of_key
 from memos_core.lifespan import warmed
 from memos_core.store import agenda
 from memos_core.store.snapshot import Snapshot
+
+MOST_TASKS = 64
+"""Distinct tasks that are told apart per memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,60 +33,49 @@ class ScopeUsage:
 
 
 def count(db: sqlite3.Connection, scope: int, change: Take) -> None:
-    """Write what a turn has used; the caller owns the transaction."""
-    homes, task, saved = _homes(db, change), change.task, {each.id: each for each in change.saved}
+    """Write what a turn has used: a handful of statements, whatever the number of uses. The caller owns the transaction."""
+    forms, stamp = dict(change.used), change.at.timestamp()
+    there = db.execute(
+        "SELECT c.id, c.scope, coalesce(k.parent, 0), u.heat_log2, coalesce(u.known_tasks, '[]') FROM json_each(?) j CROSS JOIN cubes c"
+        " ON c.id = j.value LEFT JOIN concepts k ON k.concept = c.concept LEFT JOIN usage u ON u.id = c.id",
+        (json.dumps(list(forms)),),
+    ).fetchall()  # without what was forgotten while the turn was under way
+    task = change.task
     if task is None:
-        tasks = Counter(task for _, task in homes.values() if task)
-        task = min(tasks, key=lambda each: (-tasks[each], each)) if tasks else 0
-    for cube, form in change.used:
-        if cube in homes:  # not forgotten while the turn was under way
-            _use(db, cube, form, homes[cube][0], scope, task, saved.get(cube), change)
-    recalled = {cube for cube, _ in change.used}
-    for cube in sorted(change.answered - recalled):  # it stood there already
+        filed = Counter(row[2] for row in there if row[2])
+        task = min(filed, key=lambda each: (-filed[each], each)) if filed else 0
+    saved = {each.id: (each.tokens, each.seconds) for each in change.saved}
+    at, rows = change.at.astimezone(UTC), []
+    for id, home, _, heat_log2, known in there:
+        tasks = json.loads(known)
+        if task and task not in tasks and len(tasks) < MOST_TASKS:
+            tasks.append(task)
+        answered = id in change.answered
+        rows.append(
+            (id, home, answered, *saved.get(id, (0, 0.0)), stamp, warmed(heat_log2, at), change.session, len(tasks), json.dumps(tasks))
+        )
+    db.executemany(
+        "INSERT INTO usage (id, scope, recalls, uses, sessions, tasks, known_tasks, tokens_saved, seconds_saved, last_used_at, heat_log2)"
+        " VALUES (?1, ?2, 1, ?3, NOT EXISTS (SELECT 1 FROM usage_events WHERE id = ?1 AND session = ?8), ?9, ?10, ?4, ?5, ?6, ?7)"
+        " ON CONFLICT (id) DO UPDATE SET scope = excluded.scope, recalls = recalls + 1, uses = uses + excluded.uses,"
+        " sessions = sessions + excluded.sessions, tasks = excluded.tasks, known_tasks = excluded.known_tasks,"
+        " tokens_saved = tokens_saved + excluded.tokens_saved, seconds_saved = seconds_saved + excluded.seconds_saved,"
+        " last_used_at = max(last_used_at, excluded.last_used_at), heat_log2 = excluded.heat_log2",
+        rows,
+    )
+    db.executemany(
+        "INSERT INTO usage_events (id, scope, session, turn, form, at, used, task) VALUES (?,?,?,?,?,?,?,?)",
+        [(row[0], scope, change.session, change.turn, forms[row[0]], stamp, row[0] in change.answered, task) for row in there],
+    )
+    for cube in sorted(change.answered - set(forms)):  # it stood there already
         db.execute("UPDATE usage SET uses = uses + 1 WHERE id = ?", (cube,))
-    stamp = change.at.timestamp()
     db.execute(
         "INSERT INTO scope_usage VALUES (?,1,?,?,0,?,?,?) ON CONFLICT (scope) DO UPDATE SET turns = turns + 1, recalls = recalls + excluded.recalls,"
         " uses = uses + excluded.uses, tokens_saved = tokens_saved + excluded.tokens_saved,"
         " seconds_saved = seconds_saved + excluded.seconds_saved, last_used_at = max(last_used_at, excluded.last_used_at)",
-        (scope, len(homes), len(change.answered), *change.whole, stamp),
+        (scope, len(there), len(change.answered), *change.whole, stamp),
     )
-    agenda.demand(db, "forms", {scope, *(home for home, _ in homes.values())})
-
-
-def _homes(db: sqlite3.Connection, change: Take) -> dict[CubeId, tuple[int, int]]:
-    """Scope and task of what was used, of what is still there."""
-    found = {}
-    for cube, _ in change.used:
-        row = db.execute(
-            "SELECT c.scope, coalesce(k.parent, 0) FROM cubes c LEFT JOIN concepts k ON k.concept = c.concept WHERE c.id = ?", (cube,)
-        ).fetchone()
-        if row:
-            found[cube] = row
-    return found
-
-
-def _use(db: sqlite3.Connection, cube: CubeId, form: str, home: int, scope: int, task: int, saved: Saved | None, change: Take) -> None:
-    answered, stamp = cube in change.answered, change.at.timestamp()
-    tokens, seconds = (saved.tokens, saved.seconds) if saved is not None else (0, 0.0)
-    again = db.execute("SELECT 1 FROM usage_events WHERE id = ? AND session = ? LIMIT 1", (cube, change.session)).fetchone()
-    known = task == 0 or db.execute("SELECT 1 FROM usage_events WHERE id = ? AND task = ? AND task <> 0 LIMIT 1", (cube, task)).fetchone()
-    db.execute(
-        "INSERT INTO usage_events (id, scope, session, turn, form, at, used, task) VALUES (?,?,?,?,?,?,?,?)",
-        (cube, scope, change.session, change.turn, form, stamp, answered, task),
-    )
-    row = db.execute("SELECT heat_log2 FROM usage WHERE id = ?", (cube,)).fetchone()
-    db.execute(
-        "INSERT INTO usage (id, scope, recalls, uses, sessions, tasks, tokens_saved, seconds_saved, last_used_at, heat_log2)"
-        " VALUES (?,?,1,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET scope = excluded.scope, recalls = recalls + 1, uses = uses + excluded.uses,"
-        " sessions = sessions + excluded.sessions, tasks = tasks + excluded.tasks, tokens_saved = tokens_saved + excluded.tokens_saved,"
-        " seconds_saved = seconds_saved + excluded.seconds_saved, last_used_at = max(last_used_at, excluded.last_used_at),"
-        " heat_log2 = excluded.heat_log2",
-        (
-            cube, home, answered, 0 if again else 1, 0 if known else 1, tokens, seconds, stamp,
-            warmed(row[0] if row else None, change.at.astimezone(UTC)),
-        ),
-    )  # fmt: skip
+    agenda.demand(db, "forms", {scope, *(row[1] for row in there)})
 
 
 def judge(db: sqlite3.Connection, change: Judge) -> None:
@@ -115,15 +108,20 @@ def of_scope(view: Snapshot, scope: int) -> ScopeUsage:
     return replace(ScopeUsage(*row[:6]), last_used_at=datetime.fromtimestamp(row[6], UTC)) if row else ScopeUsage()
 
 
-def live(view: Snapshot, since: datetime) -> list[int]:
-    """Scopes that have had a turn since then, by number, the latest first."""
-    rows = view.db.execute("SELECT scope FROM scope_usage WHERE last_used_at >= ? ORDER BY last_used_at DESC", (since.timestamp(),))
-    return [row[0] for row in rows]
+def live(view: Snapshot, since: datetime) -> list[tuple[Scope, str]]:
+    """Scopes that have had a turn since then and keep activation memory, with the file of each, the latest turn first."""
+    rows = view.db.execute(
+        "SELECT s.key, c.blob FROM scope_usage u JOIN scopes s ON s.scope = u.scope JOIN cubes c ON c.scope = u.scope"
+        " WHERE u.last_used_at >= ? AND c.kind = 'activation' AND c.state = 'active' ORDER BY u.last_used_at DESC, c.row",
+        (since.timestamp(),),
+    )
+    return [(scope_of_key(key), blob) for key, blob in rows]
 
 
 def by_task(view: Snapshot, cube: CubeId) -> dict[int, int]:
-    """How often a cube was recalled for each task, by the task's number; 0 for none."""
-    return dict(view.db.execute("SELECT task, count(*) FROM usage_events WHERE id = ? GROUP BY task", (cube,)).fetchall())
+    """How often a cube was recalled for each task, by the task's number; 0 for none. Of its latest thousand uses."""
+    latest = "SELECT task FROM usage_events WHERE id = ? ORDER BY seq DESC LIMIT 1000"
+    return dict(view.db.execute(f"SELECT task, count(*) FROM ({latest}) GROUP BY task", (cube,)).fetchall())
 
 
 def companions(view: Snapshot, cube: CubeId, most: int = 5) -> list[tuple[CubeId, int]]:
