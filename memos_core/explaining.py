@@ -16,11 +16,10 @@ from memos_core.learning import learnable, measured
 from memos_core.lifespan import cools_at, strength
 from memos_core.modules import standing
 from memos_core.plan import line
-from memos_core.policy import Condition, Learnable, MoveKind, Thresholds
-from memos_core.statements import take_apart
+from memos_core.policy import Condition, MoveKind, Thresholds
 from memos_core.store import agenda, records, uses
 from memos_core.store.agenda import Moved
-from memos_core.store.snapshot import Snapshot
+from memos_core.store.snapshot import AuditEntry, Snapshot
 from memos_core.value import Value, value
 
 
@@ -47,7 +46,7 @@ class Explanation:
     """Where a cube is, why, and what would move it.
 
     form: plaintext, activation or parameter. held_as: the cubes in use that stand for it in another form: KV of its scope's head, or modules
-    that know it. why: the last move that concerned it, or that nothing has moved it. value: what KV of it is expected to save over
+    that know it. why: the last move that concerned it, or the last entry of its audit log. value: what KV of it is expected to save over
     the policy's horizon, and per byte. together: what is used in the same turns, with how many.
     """
 
@@ -72,7 +71,7 @@ def explained(house: House, cube: MemCube, thresholds: Thresholds, now: datetime
     scope = cube.governance.scope
     with house.store.read() as view:
         kept = derived(view, now, scope)
-        moves = agenda.moves(view, id=cube.id)
+        moves, log = agenda.moves(view, id=cube.id), view.audit(None, cube.id)
         together = uses.companions(view, cube.id)
         hot = view.heads([id for id, _ in together], now)
         tasks = uses.by_task(view, cube.id)
@@ -81,7 +80,7 @@ def explained(house: House, cube: MemCube, thresholds: Thresholds, now: datetime
     tokens, size = _weight(house, cube, kept)
     shares = [(hot[id].usage.heat, min(count / max(hot[id].usage.recalls, 1), 1.0)) for id, count in together if id in hot]
     worth = value(cube.usage, tokens, size, speed, thresholds.horizon_seconds, together=shares, tasks=tasks, task=task)
-    why = _last(moves[-1]) if moves else "nothing has moved it yet"
+    why = _last(moves[-1]) if moves and moves[-1].at >= log[-1].at else _said(log[-1])
     return Explanation(
         cube.id, cube.payload.kind, cube.state, held, why, cube.usage, worth, tuple(pair for pair in together if pair[0] in hot), prospects
     )
@@ -90,6 +89,11 @@ def explained(house: House, cube: MemCube, thresholds: Thresholds, now: datetime
 def _last(move: Moved) -> str:
     gain = f"; {move.realised:.3g} s saved since, {move.estimated:.3g} s expected" if move.realised is not None else ""
     return f"{move.kind} on {move.at.isoformat(timespec='minutes')}, {move.reason}{gain}"
+
+
+def _said(entry: AuditEntry) -> str:
+    detail = f", {entry.detail}" if entry.detail and entry.action != "merge" else ""  # of a merge, the commitment
+    return f"{entry.action} by {entry.actor} on {entry.at.isoformat(timespec='minutes')}{detail}"
 
 
 def _weight(house: House, cube: MemCube, kept: list[Derived]) -> tuple[int, int]:
@@ -146,8 +150,6 @@ def _of_text(
     heads = [head.cube.id for head in kept if head.is_head and head.problem is None and cube.id in head.source_ids]
     standings = [standing(view, module, now) for module in view.modules(now, scope) if module.state is State.ACTIVE]
     knowing = [each.cube.id for each in standings if each.problem is None and cube.id in each.internalised]
-    statement = take_apart(cube.id, text_of(cube), cube.identifiers.speaker) is not None
-    tokens = house.count(line(cube)) + 1
     prospects = []
     if heads:
         when = cools_at(cube.usage.heat, thresholds.stay_heat, now)
@@ -162,13 +164,13 @@ def _of_text(
         prospects.append(Prospect("prefill", (able, *policy.head_conditions(cube, False, thresholds, now))))
     number = view.scope_number(scope)
     hot = view.hot_in(number, thresholds.parameter_heat, now) if number is not None else []
-    others, _ = learnable(house, view, hot, scope, thresholds, now)
+    others = learnable(house, view, hot, scope, now)
     ready = sum(all(each.met for each in policy.module_conditions(other, thresholds, now)) for other in others if other.cube.id != cube.id)
     few = thresholds.parameter_facts - 1 - ready
     company = Condition(
         "others", f"{ready}", f"at least {thresholds.parameter_facts - 1}", f"{few} more memories like it" if few > 0 else ""
     )
-    mine = Learnable(cube, tokens, statement, bool(knowing))
+    (mine,) = learnable(house, view, [cube], scope, now)
     prospects.append(Prospect("distil", (*policy.module_conditions(mine, thresholds, now), company)))
     if (expires := cube.governance.expires_at) is not None:
         past = Condition(

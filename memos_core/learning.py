@@ -272,9 +272,10 @@ def queue_hot(house: House, number: int, scope: Scope, thresholds: Thresholds, n
     with house.store.read() as view:
         if any(place == scope for _, place, *_ in view.retraining()):
             return
-        found, tried = learnable(house, view, view.hot_in(number, thresholds.parameter_heat, now), scope, thresholds, now)
+        found = learnable(house, view, view.hot_in(number, thresholds.parameter_heat, now), scope, now)
+        failed, lately = tried(view, scope, thresholds, now)
         speed = measured(view, house.speed, now, scope)
-    move = decide_module(found, tried, thresholds, now, speed)
+    move = decide_module(found, failed, lately, thresholds, now, speed)
     if move is not None:
         queue(house, scope, move, now)
 
@@ -291,24 +292,32 @@ def queue(house: House, scope: Scope, move: Move, now: datetime) -> None:
         house.store.commit([Queue(scope, How().form, move.ids, move.reason, move.seconds)])
 
 
-def learnable(
-    house: House, view: Snapshot, cubes: Sequence[MemCube], scope: Scope, thresholds: Thresholds, now: datetime
-) -> tuple[list[Learnable], list[frozenset[CubeId]]]:
-    """Memories of a scope as candidates for weights, and sources of modules that failed or were taken off lately."""
-    known: set[CubeId] = set()
-    tried = []
+def learnable(house: House, view: Snapshot, cubes: Sequence[MemCube], scope: Scope, now: datetime) -> list[Learnable]:
+    """Memories of a scope as candidates for weights."""
+    standings = [standing(view, module, now) for module in view.modules(now, scope) if module.state is State.ACTIVE]
+    known = {id for each in standings if each.problem is None for id in each.internalised}
+    return [
+        Learnable(
+            cube,
+            house.count(line(cube)) + 1,
+            take_apart(cube.id, text_of(cube), cube.identifiers.speaker) is not None,
+            cube.id in known,
+        )
+        for cube in cubes
+    ]
+
+
+def tried(view: Snapshot, scope: Scope, thresholds: Thresholds, now: datetime) -> tuple[list[frozenset[CubeId]], list[frozenset[CubeId]]]:
+    """Sources of a scope's modules that were rejected, and of those that were rejected or taken off lately."""
+    failed, lately = [], []
     for module in view.modules(now, scope):
-        each = standing(view, module, now)
-        if module.state is State.ACTIVE and each.problem is None:
-            known |= each.internalised
+        sources = frozenset(parent for parent, _ in view.parents(module.id))
+        if module.state is State.REJECTED:
+            failed.append(sources)
         recent = (now - module.identifiers.updated_at).total_seconds() < thresholds.module_settle_seconds
-        if module.state is State.REJECTED or (module.state is State.ARCHIVED and recent):
-            tried.append(frozenset(parent for parent, _ in view.parents(module.id)))
-    found = []
-    for cube in cubes:
-        statement = take_apart(cube.id, text_of(cube), cube.identifiers.speaker) is not None
-        found.append(Learnable(cube, house.count(line(cube)) + 1, statement, cube.id in known))
-    return found, tried
+        if recent and module.state in (State.REJECTED, State.ARCHIVED):
+            lately.append(sources)
+    return failed, lately
 
 
 def measured(view: Snapshot, speed: Speed, now: datetime, scope: Scope) -> Speed:

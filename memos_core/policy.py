@@ -314,17 +314,23 @@ def _sessions(has: int, needs: int) -> Condition:
 
 
 def decide_module(
-    candidates: Sequence[Learnable], tried: Collection[frozenset[CubeId]], thresholds: Thresholds, now: datetime, speed: Speed = NO_SPEED
+    candidates: Sequence[Learnable],
+    failed: Collection[frozenset[CubeId]],
+    lately: Collection[frozenset[CubeId]],
+    thresholds: Thresholds,
+    now: datetime,
+    speed: Speed = NO_SPEED,
 ) -> Move | None:
     """Distil the memories of one scope that deserve it, when there are enough of them and the seconds they will save pay for the training.
 
-    tried: sources of modules that failed or were taken off lately: exactly the same are not tried again. Without a measured rate of
-    prefilling nothing can be said to pay, and nothing is distilled.
+    failed: sources of modules that were rejected: exactly the same are not tried again. lately: of those that were rejected or taken off within
+    module_settle_seconds: what is half the same waits. Without a measured rate of prefilling nothing can be said to pay, and nothing
+    is distilled.
     """
     worthy = [each for each in candidates if all(condition.met for condition in module_conditions(each, thresholds, now))]
     worthy = sorted(worthy, key=lambda each: (-each.cube.usage.heat, each.cube.id))[: thresholds.parameter_most]
     ids = tuple(sorted(each.cube.id for each in worthy))
-    if len(ids) < thresholds.parameter_facts or frozenset(ids) in tried:
+    if len(ids) < thresholds.parameter_facts or frozenset(ids) in failed or any(2 * len(each & set(ids)) >= len(ids) for each in lately):
         return None
     saved = speed.computing(sum(expected_uses(each.cube.usage.heat, thresholds.horizon_seconds) * each.tokens for each in worthy))
     cost = len(ids) * speed.distil

@@ -13,12 +13,12 @@ from hashlib import sha256
 
 from memos_core import budgeting, learning, policy
 from memos_core.changes import Change, Record
-from memos_core.cube import LOCAL_OWNER, Activation, MemCube, Plaintext, Precision, Scope
+from memos_core.cube import LOCAL_OWNER, Activation, MemCube, Plaintext, Precision, Scope, State
 from memos_core.errors import NotFound, VersionConflict
 from memos_core.heads import Derived, derived, effective_system, find_head
 from memos_core.holding import Holding, archived
 from memos_core.house import House
-from memos_core.lifespan import cools_at
+from memos_core.lifespan import cools_at, expired
 from memos_core.plan import line
 from memos_core.policies import Policy, View, checked
 from memos_core.policy import Candidate, Held, Move, Thresholds
@@ -171,7 +171,7 @@ class Scheduler(Holding):
             standing = self._standing(number, scope, now)
             with self._house.store.read() as view:
                 held = tuple(head.cube for head in derived(view, now, scope))
-                modules = tuple(cube for cube in view.modules(now, scope) if cube.state == "active")
+                modules = tuple(cube for cube in view.modules(now, scope) if cube.state is State.ACTIVE)
             seen = View(scope, tuple(standing.candidates), held, modules, self._house.speed)
             move = self._chooser(seen, self.thresholds, now)
             if move is None:
@@ -238,16 +238,30 @@ class Scheduler(Holding):
     def _make_room(self, now: datetime) -> list[Move]:
         with self._house.store.read() as view:
             kept = derived(view, now)
-        moves = policy.decide_room([self._held(head) for head in kept], self.thresholds)
-        for move in moves:
-            for head in [head for head in kept if head.cube.id in move.ids]:
-                scope = head.cube.governance.scope
-                if move.to is None:
-                    self.drop([head], now, move.reason, [Record(move, scope, now)])
-                    continue
-                least, system = head.cube.governance.least_precision, head.payload.system
+        moves = []
+        for move in policy.decide_room([self._held(head) for head in kept], self.thresholds):
+            (head,) = (head for head in kept if head.cube.id in move.ids)
+            scope, governance, system = head.cube.governance.scope, head.cube.governance, head.payload.system
+            if move.to is not None:
+                least = governance.least_precision
                 self.prefill(head.sources, scope, system, now, move.reason, [head], move.to, least_precision=least, move=move)
+            elif (again := self._made_again(head, now)) is not None:
+                move = again
+            else:
+                self.drop([head], now, move.reason, [Record(move, scope, now)])
+            moves.append(move)
         return moves
+
+    def _made_again(self, head: Derived, now: datetime) -> Move | None:
+        """Templates are kept for as long as they are in use: KV of one whose text has changed is made of the text as it is now."""
+        usable = [source for source in head.sources if source.state is State.ACTIVE and not expired(source, now)]
+        if head.problem is None or not head.is_template or not usable or not self._house.reuses:
+            return None
+        governance, ids = head.cube.governance, tuple(source.id for source in usable)
+        move = Move("prefill", ids, f"{head.problem}: its KV is made again")
+        precision, frozen, least = head.payload.precision, governance.frozen, governance.least_precision
+        self.prefill(usable, governance.scope, None, now, move.reason, [head], precision, frozen, least, move)
+        return move
 
     def _standing(self, number: int, scope: Scope, now: datetime) -> _Standing:
         """What a scope's head rests on: its hot memories and those that are in it."""

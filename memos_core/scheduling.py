@@ -97,10 +97,12 @@ class Scheduling(Forms):
     def explain(self, id: CubeId, *, task: str | None = None, actor: ActorLike = None, now: datetime | None = None) -> Explanation:
         """Why a cube is where it is, what it is worth, and what would move it: its numbers against every threshold, and what is missing.
 
-        task: the one at hand, for its value. Raises InvalidInput, NotFound or AccessDenied.
+        Only who holds the cube's scope may ask, since it tells of others in it. task: the one at hand, for its value. Raises InvalidInput,
+        NotFound or AccessDenied.
         """
-        clock = as_time(now, "now")
-        cube = self._permitted(id, "read", self._who(actor, None), clock)
+        clock, who = as_time(now, "now"), self._who(actor, None)
+        cube = self._permitted(id, "read", who, clock)
+        require(may_enter(who, cube.governance.scope), who, "read", f"the record of cube {id}")
         number = None if task is None else self._task(cube.governance.scope, as_text(task, "task"))
         return explained(self._house, cube, self._scheduler.thresholds, clock, number)
 

@@ -89,7 +89,9 @@ def seen(view: Snapshot) -> tuple[int, bytes]:
 
 def due(view: Snapshot, now: datetime) -> list[tuple[str, int, int]]:
     """Reviews whose time has come: kind, scope's number, demands."""
-    return view.db.execute("SELECT kind, scope, asked FROM reviews WHERE at <= ? ORDER BY kind, scope", (now.timestamp(),)).fetchall()
+    return view.db.execute(
+        "SELECT kind, scope, asked FROM reviews INDEXED BY reviews_at WHERE at <= ? ORDER BY kind, scope", (now.timestamp(),)
+    ).fetchall()
 
 
 def demands(view: Snapshot, kind: str, scopes: Collection[int]) -> dict[int, int]:
@@ -102,7 +104,7 @@ def demands(view: Snapshot, kind: str, scopes: Collection[int]) -> dict[int, int
 
 def changed(view: Snapshot, seq: int) -> list[tuple[int, bool]]:
     """Scopes changed after an audit entry, by number, and whether something was said there."""
-    rows = view.db.execute("SELECT scope, max(action IN ('add', 'merge')) FROM audit WHERE seq > ? GROUP BY scope ORDER BY scope", (seq,))
+    rows = view.db.execute("SELECT scope, max(action IN ('add', 'merge')) FROM audit WHERE seq > ? GROUP BY +scope ORDER BY 1", (seq,))
     return [(scope, bool(grew)) for scope, grew in rows]
 
 

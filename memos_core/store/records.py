@@ -122,7 +122,7 @@ def fading(view: Snapshot, scope: Scope, now: datetime) -> Fading:
     rows = view.db.execute(
         "SELECT c.id, c.occurred_at, c.priority, c.state = 'contested', length(CAST(json_extract(CAST(c.body AS TEXT), '$.payload.text') AS BLOB)),"
         " coalesce(json_extract(CAST(c.body AS TEXT), '$.identifiers.mentions'), 1), coalesce(u.recalls, 0), coalesce(u.last_used_at, c.occurred_at),"
-        f" iif(c.version > 1 AND v.action IN {_RENEWED}, v.at, c.occurred_at) FROM cubes c JOIN scopes s ON s.scope = c.scope"
+        f" iif(c.version > 1 AND v.action IN {_RENEWED}, v.at, c.occurred_at) FROM scopes s CROSS JOIN cubes c ON c.scope = s.scope"
         " JOIN versions v ON v.id = c.id AND v.version = c.version LEFT JOIN usage u ON u.id = c.id"
         " WHERE s.key >= ? AND s.key < ? AND c.kind = 'plaintext' AND c.state IN ('active', 'contested', 'superseded')"
         " AND (c.expires_at IS NULL OR c.expires_at > ?) ORDER BY c.row",
@@ -142,7 +142,7 @@ def fading(view: Snapshot, scope: Scope, now: datetime) -> Fading:
 def archived_before(view: Snapshot, scope: Scope, before: datetime) -> list[CubeId]:
     """Plaintext at or below a scope that the scheduler archived by a time, and that nobody has touched since."""
     rows = view.db.execute(
-        "SELECT c.id FROM cubes c JOIN scopes s ON s.scope = c.scope JOIN versions v ON v.id = c.id AND v.version = c.version"
+        "SELECT c.id FROM scopes s CROSS JOIN cubes c ON c.scope = s.scope JOIN versions v ON v.id = c.id AND v.version = c.version"
         " WHERE s.key >= ? AND s.key < ? AND c.kind = 'plaintext' AND c.state = 'archived' AND v.action IN ('archive', 'expire') AND v.at <= ?"
         " ORDER BY c.row",
         (*below(scope), before.timestamp()),
@@ -153,7 +153,7 @@ def archived_before(view: Snapshot, scope: Scope, before: datetime) -> list[Cube
 def first_archived(view: Snapshot, scope: Scope) -> datetime | None:
     """When the first of what `archived_before` would find was archived."""
     (at,) = view.db.execute(
-        "SELECT min(v.at) FROM cubes c JOIN scopes s ON s.scope = c.scope JOIN versions v ON v.id = c.id AND v.version = c.version"
+        "SELECT min(v.at) FROM scopes s CROSS JOIN cubes c ON c.scope = s.scope JOIN versions v ON v.id = c.id AND v.version = c.version"
         " WHERE s.key >= ? AND s.key < ? AND c.kind = 'plaintext' AND c.state = 'archived' AND v.action IN ('archive', 'expire')",
         below(scope),
     ).fetchone()

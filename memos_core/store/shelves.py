@@ -107,7 +107,8 @@ class Shelves:
         """The names within a scope that are the caller's, or were read when there were about as many facts as now."""
         rows = self.db.execute(
             "SELECT k.concept, k.label FROM concepts k WHERE k.scope = ? AND k.label <> '' AND (k.given = 1 OR 1.33 * k.labelled + 2 >="
-            " (SELECT count(*) FROM cubes c LEFT JOIN concepts p ON p.concept = c.concept WHERE c.concept = k.concept OR p.parent = k.concept))",
+            " (SELECT count(*) FROM cubes c WHERE c.concept = k.concept AND c.concept <> 0) + (SELECT count(*) FROM concepts p CROSS JOIN cubes c"
+            " ON c.concept = p.concept AND c.concept <> 0 WHERE p.scope = k.scope AND p.parent = k.concept))",
             (scope,),
         )
         return dict(rows.fetchall())
@@ -116,8 +117,8 @@ class Shelves:
         """Whether a scope holds facts that are not filed, or concepts that have no label or have grown by a third since it was read."""
         found = self.db.execute(
             "SELECT EXISTS (SELECT 1 FROM concepts k WHERE k.scope = ?1 AND k.given = 0 AND k.parent <> 0"
-            " AND (k.label = '' OR (SELECT count(*) FROM cubes c WHERE c.concept = k.concept) > 1.33 * k.labelled + 2))"
-            " OR EXISTS (SELECT 1 FROM cubes c WHERE c.scope = ?1 AND c.concept = 0 AND c.kind = 'plaintext'"
+            " AND (k.label = '' OR (SELECT count(*) FROM cubes c WHERE c.concept = k.concept AND c.concept <> 0) > 1.33 * k.labelled + 2))"
+            " OR EXISTS (SELECT 1 FROM cubes c INDEXED BY cubes_scope_session WHERE c.scope = ?1 AND c.concept = 0 AND c.kind = 'plaintext'"
             " AND c.state IN ('active', 'contested', 'superseded'))",
             (scope,),
         ).fetchone()

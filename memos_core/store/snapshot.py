@@ -19,6 +19,9 @@ from memos_core.store.shelves import Authorised, Shelves
 _USAGE = "u.recalls, u.uses, u.successes, u.sessions, u.tasks, u.tokens_saved, u.seconds_saved, u.last_used_at, u.heat_log2"
 _HEAD = f"SELECT c.row, c.body, {_USAGE} FROM cubes c LEFT JOIN usage u ON u.id = c.id"
 
+_COMPUTED = "c.kind <> 'plaintext'"
+"""Said as the index of what is computed says it, or SQLite would read all there is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -183,13 +186,13 @@ class Snapshot(Shelves):
     def derived(self, now: datetime, scope: Scope | None = None) -> list[MemCube]:
         """Active activation cubes, of one scope or of all."""
         where, arguments = ("AND s.key = ?", (scope_key(scope),)) if scope is not None else ("", ())
-        query = f"{_HEAD} JOIN scopes s ON s.scope = c.scope WHERE c.kind = 'activation' AND c.state = 'active' {where} ORDER BY c.row"
+        query = f"{_HEAD} JOIN scopes s ON s.scope = c.scope WHERE {_COMPUTED} AND c.kind = 'activation' AND c.state = 'active' {where} ORDER BY c.row"
         return [compose(body, usage, now) for _, body, *usage in self.db.execute(query, arguments)]
 
     def modules(self, now: datetime, scope: Scope | None = None) -> list[MemCube]:
         """Parameter cubes in whatever state, of one scope or of all, oldest first."""
         where, arguments = ("AND s.key = ?", (scope_key(scope),)) if scope is not None else ("", ())
-        query = f"{_HEAD} JOIN scopes s ON s.scope = c.scope WHERE c.kind = 'parameter' {where} ORDER BY c.row"
+        query = f"{_HEAD} JOIN scopes s ON s.scope = c.scope WHERE {_COMPUTED} AND c.kind = 'parameter' {where} ORDER BY c.row"
         return [compose(body, usage, now) for _, body, *usage in self.db.execute(query, arguments)]
 
     def retraining(self) -> list[tuple[int, Scope, str, tuple[CubeId, ...], str, float]]:
@@ -206,10 +209,11 @@ class Snapshot(Shelves):
         ]
 
     def hot_in(self, scope: int, least_heat: float, now: datetime) -> list[MemCube]:
-        """Plaintext cubes of exactly this scope at least so hot, hottest first."""
+        """Plaintext cubes of exactly this scope that are at least so hot and stand, hottest first."""
         query = (
             f"SELECT c.row, c.body, {_USAGE} FROM usage u CROSS JOIN cubes c ON c.id = u.id"  # in this order, whatever the planner thinks
-            " WHERE u.scope = ? AND u.heat_log2 >= ? AND c.kind = 'plaintext' ORDER BY u.heat_log2 DESC, c.id"
+            " WHERE u.scope = ? AND u.heat_log2 >= ? AND c.kind = 'plaintext' AND c.state IN ('active', 'contested', 'superseded')"
+            " ORDER BY u.heat_log2 DESC, c.id"
         )
         return [compose(body, usage, now) for _, body, *usage in self.db.execute(query, (scope, as_log2(least_heat, now)))]
 

@@ -111,8 +111,8 @@ def of_scope(view: Snapshot, scope: int) -> ScopeUsage:
 def live(view: Snapshot, since: datetime) -> list[tuple[Scope, str]]:
     """Scopes that have had a turn since then and keep activation memory, with the file of each, the latest turn first."""
     rows = view.db.execute(
-        "SELECT s.key, c.blob FROM scope_usage u JOIN scopes s ON s.scope = u.scope JOIN cubes c ON c.scope = u.scope"
-        " WHERE u.last_used_at >= ? AND c.kind = 'activation' AND c.state = 'active' ORDER BY u.last_used_at DESC, c.row",
+        "SELECT s.key, c.blob FROM scope_usage u CROSS JOIN scopes s ON s.scope = u.scope CROSS JOIN cubes c ON c.scope = u.scope"
+        " WHERE u.last_used_at >= ? AND c.kind <> 'plaintext' AND c.kind = 'activation' AND c.state = 'active' ORDER BY u.last_used_at DESC, c.row",
         (since.timestamp(),),
     )
     return [(scope_of_key(key), blob) for key, blob in rows]
