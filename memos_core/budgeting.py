@@ -27,9 +27,10 @@ AT_ONCE = 256
 def expire(house: House, now: datetime, go_on: Callable[[], bool]) -> list[Move]:
     """Archive what is past its time to live; recall has not shown it since then."""
     moves: list[Move] = []
+    at_once, failures = AT_ONCE, 0
     while go_on():
         with house.store.read() as view:
-            due = {cube.id: cube for cube in view.expired(now, AT_ONCE)}
+            due = {cube.id: cube for cube in view.expired(now, at_once)}
         decided = policy.decide_expiry(list(due.values()), now)
         changes: list[Change] = []
         for move in decided:
@@ -39,9 +40,14 @@ def expire(house: House, now: datetime, go_on: Callable[[], bool]) -> list[Move]
             break
         try:
             house.store.commit(changes)
-        except (NotFound, VersionConflict):  # somebody was faster: read again
+        except (NotFound, VersionConflict):  # somebody was faster, or one that expires settles its conflict with another that does
+            failures += 1
+            if failures > MOST_ATTEMPTS:
+                raise
+            at_once = 1
             continue
         moves += decided
+        at_once, failures = AT_ONCE, 0
     return moves
 
 

@@ -284,7 +284,7 @@ def queue(house: House, scope: Scope, move: Move, now: datetime) -> None:
     """Have a move's memories distilled, by this tick or a later one. Nothing when that is queued, or done, already."""
     with house.store.read() as view:
         wanted = set(move.ids)
-        queued = any(place == scope and set(ids) == wanted for _, place, _, ids, *_ in view.retraining())
+        queued = any(place == scope and set(ids) == wanted for _, place, _, ids in view.retraining())
         done = any(
             cube.state is State.ACTIVE and {parent for parent, _ in view.parents(cube.id)} == wanted for cube in view.modules(now, scope)
         )
@@ -338,12 +338,12 @@ def learn_again(house: House, now: datetime, go_on: Callable[[], bool], scopes: 
     moves, unfinished = [], set()
     with house.store.read() as view:
         waiting = view.retraining()
-    for number, scope, form, ids, reason, seconds in waiting if hasattr(house.engine, "distil") else ():
+    for number, scope, form, ids in waiting if hasattr(house.engine, "distil") else ():
         if not go_on():
             unfinished.add(scope)
             continue
         with house.store.read() as view:
-            heads = view.heads(ids, now)
+            heads, (reason, seconds) = view.heads(ids, now), view.queued_because(number)
         sources = [heads[id] for id in ids if id in heads and _may_be_taught(heads[id])]
         done = [Unqueue(number)]
         if not sources:

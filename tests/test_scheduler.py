@@ -13,6 +13,9 @@ from conftest import NOW, bag_of_words
 from tiny_models import tiny_model, tiny_tokenizer
 
 from memos_core import LATENCY, InvalidInput, MemCube, MemOS, Move, State, Thresholds, View
+from memos_core.changes import Relate
+from memos_core.conflict.resolution import Related
+from memos_core.cube import LOCAL_OWNER
 from memos_core.hf import HFEngine
 from memos_core.store import SQLiteStore
 from memos_core.store.snapshot import Snapshot
@@ -175,6 +178,16 @@ def test_expired_memory_is_archived(memos: MemOS) -> None:
     (move,) = memos.tick(NOW + timedelta(hours=1))
     assert move.kind == "expire" and move.ids == (short.id,)
     assert memos.get(short.id).state is State.ARCHIVED
+
+
+def test_both_sides_of_a_conflict_may_expire_at_once(memos: MemOS) -> None:
+    hour = timedelta(hours=1)
+    done = memos.remember(["Ana waits in room 4.", "Ana waits in room 5.", "Ana hums."], scope=ANA, ttl=hour, occurred_at=NOW, now=NOW)
+    memos._store.commit([Relate(Related(done[0].id, done[1].id), LOCAL_OWNER, NOW)])
+    assert memos.get(done[0].id).state is State.CONTESTED
+    moves = memos.tick(NOW + hour)
+    assert {id for move in moves for id in move.ids} == {each.id for each in done} and len(moves) == 3
+    assert all(memos.get(each.id).state is State.ARCHIVED for each in done) and memos.tick(NOW + hour) == [] and memos.verify().ok
 
 
 def test_promote_and_demote(memos: MemOS) -> None:

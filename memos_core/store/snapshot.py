@@ -195,12 +195,15 @@ class Snapshot(Shelves):
         query = f"{_HEAD} JOIN scopes s ON s.scope = c.scope WHERE {_COMPUTED} AND c.kind = 'parameter' {where} ORDER BY c.row"
         return [compose(body, usage, now) for _, body, *usage in self.db.execute(query, arguments)]
 
-    def retraining(self) -> list[tuple[int, Scope, str, tuple[CubeId, ...], str, float]]:
-        """(number, scope, form, ids, reason, expected seconds) of the modules that are to be made, in order; reason "": made again."""
-        rows = self.db.execute(
-            "SELECT r.number, s.key, r.form, r.ids, r.reason, r.seconds FROM retraining r JOIN scopes s USING (scope) ORDER BY r.number"
-        )
-        return [(number, scope_of_key(key), form, tuple(json.loads(ids)), why, seconds) for number, key, form, ids, why, seconds in rows]
+    def retraining(self) -> list[tuple[int, Scope, str, tuple[CubeId, ...]]]:
+        """(number, scope, form, ids) of the modules that are to be made, in order."""
+        rows = self.db.execute("SELECT r.number, s.key, r.form, r.ids FROM retraining r JOIN scopes s USING (scope) ORDER BY r.number")
+        return [(number, scope_of_key(key), form, tuple(json.loads(ids))) for number, key, form, ids in rows]
+
+    def queued_because(self, number: int) -> tuple[str, float]:
+        """Why one of these is to be made, "" where it is made again, and the seconds that it is expected to save."""
+        row = self.db.execute("SELECT reason, seconds FROM retraining WHERE number = ?", (number,)).fetchone()
+        return (row[0], row[1]) if row else ("", 0.0)
 
     def parents(self, child: CubeId) -> list[tuple[CubeId, int]]:
         return [

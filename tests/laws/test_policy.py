@@ -106,11 +106,11 @@ class Life:
 
     def tick(self) -> None:
         frozen = {cube.id: cube for cube in self.cubes() if cube.governance.frozen and cube.state is State.ACTIVE}
-        contested = {cube.id for cube in self.cubes() if cube.state is State.CONTESTED}
         moves = self.memos.tick(self.now)
         for move in moves:
-            if move.kind in ("archive", "prefill"):
-                assert not contested & set(move.ids), move
+            for id in move.ids if move.kind == "archive" else ():
+                *_, before, after = self.memos.history(id)  # a conflict ends when its other side expires in this very tick
+                assert before.cube is not None and before.cube.state is not State.CONTESTED and after.action == "archive"
         for cube in frozen.values():  # it went only if it would have said what is no longer so
             reasons = [move.reason for move in moves if cube.id in move.ids]
             assert all("its source" in reason for reason in reasons) and len(reasons) <= 1, reasons
