@@ -16,7 +16,7 @@ from memos_core.learning import learnable, measured
 from memos_core.lifespan import cools_at, strength
 from memos_core.modules import standing
 from memos_core.plan import line
-from memos_core.policy import Condition, MoveKind, Thresholds
+from memos_core.policy import Candidate, Condition, MoveKind, Thresholds
 from memos_core.store import agenda, records, uses
 from memos_core.store.agenda import Moved
 from memos_core.store.snapshot import AuditEntry, Snapshot
@@ -161,7 +161,8 @@ def _of_text(
         able = Condition(
             "model", "keeps KV" if house.reuses else "takes text", "keeps KV", "" if house.reuses else "an engine that keeps KV"
         )
-        prospects.append(Prospect("prefill", (able, *policy.head_conditions(cube, False, thresholds, now))))
+        outside = Candidate(cube, 0, False, view.text_since([cube])[cube.id])
+        prospects.append(Prospect("prefill", (able, *policy.head_conditions(outside, thresholds, now))))
     number = view.scope_number(scope)
     hot = view.hot_in(number, thresholds.parameter_heat, now) if number is not None else []
     others = learnable(house, view, hot, scope, now)

@@ -295,13 +295,14 @@ def queue(house: House, scope: Scope, move: Move, now: datetime) -> None:
 def learnable(house: House, view: Snapshot, cubes: Sequence[MemCube], scope: Scope, now: datetime) -> list[Learnable]:
     """Memories of a scope as candidates for weights."""
     standings = [standing(view, module, now) for module in view.modules(now, scope) if module.state is State.ACTIVE]
-    known = {id for each in standings if each.problem is None for id in each.internalised}
+    known, since = {id for each in standings if each.problem is None for id in each.internalised}, view.text_since(cubes)
     return [
         Learnable(
             cube,
             house.count(line(cube)) + 1,
             take_apart(cube.id, text_of(cube), cube.identifiers.speaker) is not None,
             cube.id in known,
+            since[cube.id],
         )
         for cube in cubes
     ]

@@ -52,7 +52,7 @@ def checked(move: Move, view: View, thresholds: Thresholds, now: datetime) -> Mo
     """A function's move, if it may be made. Raises InvalidInput: what is frozen, contested, forbidden or young stays where it is."""
     if not isinstance(move, Move):
         raise InvalidInput(f"the policy returned {type(move).__name__}; return a Move, or None to leave it to the thresholds")
-    memories = {each.cube.id: each.cube for each in view.memories}
+    memories, since = {each.cube.id: each.cube for each in view.memories}, {each.cube.id: each.since for each in view.memories}
     held, modules = ({cube.id: cube for cube in several} for several in (view.held, view.modules))
     tables = {"prefill": memories, "distil": memories, "archive": memories, "drop": held, "revert": modules, "keep": {}}
     if move.kind not in tables:
@@ -62,7 +62,7 @@ def checked(move: Move, view: View, thresholds: Thresholds, now: datetime) -> Mo
     if unknown := [id for id in move.ids if id not in tables[move.kind]]:
         raise InvalidInput(f"the policy wants to {move.kind} cube {unknown[0]}, which is not among those of its view: pick from those")
     for id in move.ids:
-        if (why := _never(move.kind, tables[move.kind][id], thresholds, now)) is not None:
+        if (why := _never(move.kind, tables[move.kind][id], since.get(id), thresholds, now)) is not None:
             raise InvalidInput(f"the policy wants to {move.kind} cube {id}, but {why}: leave it out")
     tokens = sum(each.tokens for each in view.memories if each.cube.id in move.ids)
     if move.kind == "prefill" and tokens > thresholds.head_tokens:
@@ -70,7 +70,7 @@ def checked(move: Move, view: View, thresholds: Thresholds, now: datetime) -> Mo
     return move
 
 
-def _never(kind: str, cube: MemCube, thresholds: Thresholds, now: datetime) -> str | None:
+def _never(kind: str, cube: MemCube, since: datetime | None, thresholds: Thresholds, now: datetime) -> str | None:
     """Why a cube must not be moved so, if it must not."""
     if kind in ("drop", "revert"):
         return "it is frozen" if cube.governance.frozen else None
@@ -78,10 +78,10 @@ def _never(kind: str, cube: MemCube, thresholds: Thresholds, now: datetime) -> s
         return "it is contested"
     if kind == "archive":
         return "its priority is 1" if cube.governance.priority >= 1 else None
-    if not stable(cube, thresholds, now):
+    if not stable(cube, thresholds, now, since):
         return f"it is {cube.state}, expires, or has not stood for {thresholds.settle_seconds:g} seconds"
     if kind == "distil" and NO_TRAINING in cube.governance.tags:
         return f"it is tagged {NO_TRAINING!r}"
-    if kind == "distil" and (now - unchanged_since(cube)).total_seconds() < thresholds.parameter_settle_seconds:
+    if kind == "distil" and (now - unchanged_since(cube, since)).total_seconds() < thresholds.parameter_settle_seconds:
         return f"it has not stood for {thresholds.parameter_settle_seconds:g} seconds"
     return None

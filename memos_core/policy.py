@@ -136,11 +136,13 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A plaintext memory that has been used, as the policy sees it. in_head: it stands in the current head."""
+    """A plaintext memory that has been used, as the policy sees it. in_head: it stands in the current head. since: from when on its text has
+    stood; None: since its latest version."""
 
     cube: MemCube
     tokens: int
     in_head: bool
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,7 @@ class Learnable:
     tokens: int
     statement: bool
     known: bool
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +191,16 @@ class Held:
         return self.sizes if self.sizes and not self.frozen else ((self.precision, self.bytes),)
 
 
-def unchanged_since(cube: MemCube) -> datetime:
-    """From when on its text has stood."""
+def unchanged_since(cube: MemCube, since: datetime | None = None) -> datetime:
+    """From when on its text has stood, as far as the cube alone tells, where `since` is not known."""
+    if since is not None:
+        return since
     return cube.identifiers.occurred_at if cube.version == 1 else cube.identifiers.updated_at
 
 
-def stable(cube: MemCube, thresholds: Thresholds, now: datetime) -> bool:
-    """Whether the text is settled: active, without an expiry, and unchanged for long enough."""
-    settled = (now - unchanged_since(cube)).total_seconds() >= thresholds.settle_seconds
+def stable(cube: MemCube, thresholds: Thresholds, now: datetime, since: datetime | None = None) -> bool:
+    """Whether the text is settled: active, without an expiry, and unchanged (since then) for long enough."""
+    settled = (now - unchanged_since(cube, since)).total_seconds() >= thresholds.settle_seconds
     return cube.state is State.ACTIVE and cube.governance.expires_at is None and settled
 
 
@@ -216,7 +221,11 @@ def choose_head(candidates: Sequence[Candidate], thresholds: Thresholds, now: da
     for candidate in candidates:
         usage = candidate.cube.usage
         threshold = thresholds.stay_heat if candidate.in_head else thresholds.enter_heat
-        if usage.heat >= threshold and usage.sessions >= thresholds.least_sessions and stable(candidate.cube, thresholds, now):
+        if (
+            usage.heat >= threshold
+            and usage.sessions >= thresholds.least_sessions
+            and stable(candidate.cube, thresholds, now, candidate.since)
+        ):
             worthy.append(candidate)
     chosen, spent = [], 0
     for candidate in sorted(worthy, key=admission_key):
@@ -252,14 +261,15 @@ def decide_head(
     return Move("prefill", tuple(sorted(wanted)), reason, seconds=speed.computing(saved))
 
 
-def head_conditions(cube: MemCube, in_head: bool, thresholds: Thresholds, now: datetime) -> list[Condition]:
+def head_conditions(candidate: Candidate, thresholds: Thresholds, now: datetime) -> list[Condition]:
     """What keeps a memory in its scope's head, or lets it in; room beside hotter ones apart. All are met when `choose_head` would take it."""
-    usage, least = cube.usage, thresholds.stay_heat if in_head else thresholds.enter_heat
+    cube, usage = candidate.cube, candidate.cube.usage
+    least = thresholds.stay_heat if candidate.in_head else thresholds.enter_heat
     more = math.ceil(max(least - usage.heat, 0) + 1e-9)
     return [
         _state(cube),
         _lasting(cube),
-        _settled(cube, thresholds.settle_seconds, now),
+        _settled(cube, candidate.since, thresholds.settle_seconds, now),
         _sessions(usage.sessions, thresholds.least_sessions),
         Condition("heat", f"{usage.heat:.2f}", f"at least {least:g}", "" if usage.heat >= least else f"{more} more recalls soon"),
     ]
@@ -280,7 +290,7 @@ def module_conditions(each: Learnable, thresholds: Thresholds, now: datetime) ->
         Condition("known by a module", "yes" if each.known else "no", "no", "nothing to do: a module knows it" if each.known else ""),
         _state(cube),
         _lasting(cube),
-        _settled(cube, least.parameter_settle_seconds, now),
+        _settled(cube, each.since, least.parameter_settle_seconds, now),
         _sessions(usage.sessions, least.parameter_sessions),
         Condition("recalls", f"{usage.recalls}", f"at least {least.parameter_uses}", f"{few} more recalls" if few > 0 else ""),
         Condition("tasks", f"{usage.tasks}", f"at least {least.parameter_tasks}", f"{tasks} more tasks" if tasks > 0 else ""),
@@ -302,8 +312,8 @@ def _lasting(cube: MemCube) -> Condition:
     return Condition("expiry", expires.isoformat() if expires else "none", "none", "a life without an end" if expires else "")
 
 
-def _settled(cube: MemCube, seconds: float, now: datetime) -> Condition:
-    since = unchanged_since(cube)
+def _settled(cube: MemCube, known: datetime | None, seconds: float, now: datetime) -> Condition:
+    since = unchanged_since(cube, known)
     until = since + timedelta(seconds=seconds)
     missing = "" if (now - since).total_seconds() >= seconds else f"to stand unchanged until {until.isoformat(timespec='seconds')}"
     return Condition("unchanged since", since.isoformat(timespec="seconds"), f"{seconds:g} s ago", missing)

@@ -149,12 +149,12 @@ class Scheduler(Holding):
         with self._house.store.read() as view:
             inside = {id for head in derived(view, now, scope) if head.is_head for id in head.source_ids}
             used = view.hot_in(number, self._least_heat, now)
-            modules = view.modules(now, scope)
+            modules, since = view.modules(now, scope), view.text_since(used)
         waits = (least.settle_seconds, least.parameter_settle_seconds) if least.distil else (least.settle_seconds,)
         for cube in used:
             if cube.id in inside:
                 found.append(cools_at(cube.usage.heat, least.stay_heat, now))
-            found += [policy.unchanged_since(cube) + timedelta(seconds=seconds) for seconds in waits]
+            found += [since[cube.id] + timedelta(seconds=seconds) for seconds in waits]
         found += [policy.cold_at(module, least, now) for module in modules if policy.may_cool(module)]
         return min((at for at in found if at > now), default=None)
 
@@ -272,7 +272,11 @@ class Scheduler(Holding):
         there = {cube.id for cube in used}
         used += [cube for cube in (mine[-1].sources if mine else ()) if cube.id not in there and isinstance(cube.payload, Plaintext)]
         current = mine[-1].source_ids if mine else None
-        candidates = [Candidate(cube, self._house.count(line(cube)) + 1, current is not None and cube.id in current) for cube in used]
+        with self._house.store.read() as view:
+            since = view.text_since(used)
+        candidates = [
+            Candidate(cube, self._house.count(line(cube)) + 1, current is not None and cube.id in current, since[cube.id]) for cube in used
+        ]
         return _Standing(candidates, current, mine, system)
 
     def _move_heads(self, scopes: Sequence[tuple[int, Scope]], now: datetime, go_on: Callable[[], bool]) -> tuple[list[Move], set[Scope]]:

@@ -307,7 +307,7 @@ def test_the_conditions_say_what_the_decision_does(candidates: list[Candidate]) 
     roomy = Thresholds(head_tokens=10_000)
     chosen = {each.cube.id for each in choose_head(candidates, roomy, NOW)}
     for each in candidates:
-        conditions = head_conditions(each.cube, each.in_head, roomy, NOW)
+        conditions = head_conditions(each, roomy, NOW)
         assert all(condition.met for condition in conditions) == (each.cube.id in chosen)
         assert all(condition.met == (condition.missing == "") for condition in conditions)
 

@@ -301,6 +301,22 @@ def test_what_time_alone_brings_is_not_missed(memos: MemOS) -> None:
     assert memos.tick(NOW + timedelta(days=400)) == []
 
 
+def test_what_is_said_again_or_tagged_is_the_same_text(memos: MemOS) -> None:
+    for session in ("one", "two"):
+        ask(memos, "allergic to penicillin", session)
+    (move,) = memos.tick(NOW)
+    later = NOW + timedelta(hours=3)
+    (again,) = memos.remember(FACTS[0], scope=ANA, session="later", occurred_at=later, now=later)
+    assert again.outcome == "merged" and again.id in move.ids
+    memos.update(again.id, tags=["private"], now=later)
+    assert memos.get(again.id).version == 3 and memos.tick(later) == []  # its KV says what it says
+    memos.update(again.id, text="Ana is allergic to latex.", now=later)
+    assert [move.kind for move in memos.tick(later)] == ["drop"]
+    memos.rollback(again.id, 1, now=later)
+    assert memos.tick(later) == [], "that has stood for no time yet"
+    assert [move.kind for move in memos.tick(later + timedelta(hours=2))] == ["prefill"]
+
+
 def test_other_thresholds_are_applied_by_the_next_tick(memos: MemOS, tmp_path: Path) -> None:
     for session in ("one", "two"):
         ask(memos, "allergic to penicillin", session)

@@ -220,6 +220,20 @@ class Snapshot(Shelves):
         )
         return [compose(body, usage, now) for _, body, *usage in self.db.execute(query, (scope, as_log2(least_heat, now)))]
 
+    def text_since(self, cubes: Sequence[MemCube]) -> dict[CubeId, datetime]:
+        """From when on the text of each has stood: said again, filed elsewhere or tagged, it is the same text."""
+        found = {}
+        for cube in cubes:
+            since = cube.identifiers.occurred_at
+            if cube.version > 1:
+                rows = self.db.execute("SELECT version, at, body FROM versions WHERE id = ? ORDER BY version DESC", (cube.id,))
+                for version, at, body in rows:
+                    if body is None or chains.load(body).payload != cube.payload:
+                        break
+                    since = cube.identifiers.occurred_at if version == 1 else datetime.fromtimestamp(at, UTC)
+            found[cube.id] = since
+        return found
+
     def expired(self, now: datetime, most: int) -> list[MemCube]:
         """What is past its time to live and not archived yet: the first to expire, at most so many."""
         query = f"{_HEAD} WHERE c.expires_at <= ? AND c.state NOT IN ('archived', 'rejected') ORDER BY c.expires_at, c.row LIMIT ?"
