@@ -5,11 +5,12 @@ Source: MemOS §4.2, policy-aware scheduling; that every placement can be asked 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
 from memos_core import policy
-from memos_core.cube import Activation, CubeId, MemCube, Parameter, Plaintext, State, Usage, ancestors, text_of
+from memos_core.cube import Activation, CubeId, MemCube, Parameter, Plaintext, State, Usage, ancestors, blob_of, text_of
 from memos_core.heads import Derived, derived
 from memos_core.house import House
 from memos_core.learning import learnable, measured
@@ -45,13 +46,15 @@ class Prospect:
 class Explanation:
     """Where a cube is, why, and what would move it.
 
-    form: plaintext, activation or parameter. held_as: the cubes in use that stand for it in another form: KV of its scope's head, or modules
-    that know it. why: the last move that concerned it, or the last entry of its audit log. value: what KV of it is expected to save over
-    the policy's horizon, and per byte. together: what is used in the same turns, with how many.
+    form: plaintext, activation or parameter. tier: RAM (loaded by this process as well), disk, or dropped. held_as: the cubes in use that stand
+    for it in another form: KV of its scope's head, or modules that know it. why: the last move that concerned it, or the last entry of
+    its audit log. value: what KV of it is expected to save over the policy's horizon, and per byte. together: what is used in the same
+    turns, with how many.
     """
 
     id: CubeId
     form: str
+    tier: str
     state: State
     held_as: tuple[CubeId, ...]
     why: str
@@ -62,12 +65,14 @@ class Explanation:
 
     def __str__(self) -> str:
         used = f"{self.usage.recalls} recalls in {self.usage.sessions} sessions, heat {self.usage.heat:.2f}"
-        lines = [f"{self.id} is {self.state} {self.form}: {self.why}", f"  used: {used}; worth {self.value.seconds:.3g} s"]
+        lines = [f"{self.id} is {self.state} {self.form} ({self.tier}): {self.why}", f"  used: {used}; worth {self.value.seconds:.3g} s"]
         return "\n".join([*lines, *(f"  {prospect}" for prospect in self.prospects)])
 
 
-def explained(house: House, cube: MemCube, thresholds: Thresholds, now: datetime, task: int | None = None) -> Explanation:
-    """Read what a decision about a cube would rest on. task: the number of the one at hand, for its value."""
+def explained(
+    house: House, cube: MemCube, thresholds: Thresholds, now: datetime, task: int | None = None, in_ram: Collection[str] = ()
+) -> Explanation:
+    """Read what a decision about a cube would rest on. task: the number of the one at hand, for its value. in_ram: blobs that are loaded."""
     scope = cube.governance.scope
     with house.store.read() as view:
         kept = derived(view, now, scope)
@@ -81,8 +86,19 @@ def explained(house: House, cube: MemCube, thresholds: Thresholds, now: datetime
     shares = [(hot[id].usage.heat, min(count / max(hot[id].usage.recalls, 1), 1.0)) for id, count in together if id in hot]
     worth = value(cube.usage, tokens, size, speed, thresholds.horizon_seconds, together=shares, tasks=tasks, task=task)
     why = _last(moves[-1]) if moves and moves[-1].at >= log[-1].at else _said(log[-1])
+    dropped = blob_of(cube.payload) is not None and cube.state is State.ARCHIVED
+    tier = "dropped" if dropped else "RAM" if blob_of(cube.payload) in in_ram else "disk"
     return Explanation(
-        cube.id, cube.payload.kind, cube.state, held, why, cube.usage, worth, tuple(pair for pair in together if pair[0] in hot), prospects
+        cube.id,
+        cube.payload.kind,
+        tier,
+        cube.state,
+        held,
+        why,
+        cube.usage,
+        worth,
+        tuple(pair for pair in together if pair[0] in hot),
+        prospects,
     )
 
 

@@ -100,6 +100,12 @@ class Modules:
             held = sum(module.weights.bytes for module in self._loaded.values())
             return {"loaded": len(self._loaded), "bytes": held, "problems": dict(self._problems)}
 
+    @property
+    def in_ram(self) -> frozenset[str]:
+        """Blobs whose weights are loaded."""
+        with self._lock:
+            return frozenset(self._loaded)
+
     def install(self) -> None:
         """Let the engine ask which modules act on its requests."""
         self._house.engine.route(self, self._router)

@@ -41,7 +41,8 @@ class Scheduler(Holding):
         super().__init__(house)
         self.thresholds = thresholds
         self._chooser = chooser
-        self._in_ram: set[str] = set()  # KV files that this process has made or read
+        self.in_ram: set[str] = set()
+        """Blobs of KV that this process has made or read."""
         self._lock = threading.Lock()
 
     def tick(self, now: datetime, go_on: Callable[[], bool] = lambda: True) -> list[Move]:
@@ -212,7 +213,7 @@ class Scheduler(Holding):
             return
         with self._house.store.read() as view:
             live = uses.live(view, now - timedelta(seconds=self.thresholds.live_seconds))
-        for scope in dict.fromkeys(scope for scope, blob in live if blob not in self._in_ram):
+        for scope in dict.fromkeys(scope for scope, blob in live if blob not in self.in_ram):
             if not go_on():
                 break
             self.prefetch(scope, now)
@@ -223,10 +224,10 @@ class Scheduler(Holding):
         with self._house.store.read() as view:
             kept, system = derived(view, now, scope), view.last_system(scope)
         _, chosen = find_head(kept, engine if self._house.reuses else None, system)
-        if chosen is None or chosen.payload.blob in self._in_ram:
+        if chosen is None or chosen.payload.blob in self.in_ram:
             return 0
         payload = chosen.payload
-        self._in_ram |= {head.payload.blob for head in kept if head.is_kv}  # decided for this process, whatever comes of it
+        self.in_ram |= {head.payload.blob for head in kept if head.is_kv}  # decided for this process, whatever comes of it
         if not engine.rates.worth_reading(payload.tokens, payload.bytes):
             return 0
         path = self._house.store.blobs.path(payload.blob)
@@ -326,7 +327,7 @@ class Scheduler(Holding):
         except (NotFound, VersionConflict):
             return False
         if isinstance(made.payload, Activation):
-            self._in_ram.add(made.payload.blob)
+            self.in_ram.add(made.payload.blob)
         return True
 
     def _admitted(self, wanted: Sequence[_Wanted], kept: Sequence[Derived], now: datetime) -> list[_Wanted]:

@@ -104,7 +104,8 @@ class Scheduling(Forms):
         cube = self._permitted(id, "read", who, clock)
         require(may_enter(who, cube.governance.scope), who, "read", f"the record of cube {id}")
         number = None if task is None else self._task(cube.governance.scope, as_text(task, "task"))
-        return explained(self._house, cube, self._scheduler.thresholds, clock, number)
+        in_ram = self._scheduler.in_ram | self._modules.in_ram
+        return explained(self._house, cube, self._scheduler.thresholds, clock, number, in_ram)
 
     # ------------------------------------------------------------------ usage
     def usage(self, scope: ScopeLike, *, actor: ActorLike = None) -> ScopeUsage:

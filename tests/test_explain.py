@@ -67,11 +67,12 @@ def test_what_it_says_is_missing_is_what_moves_it(memos: MemOS) -> None:
     assert leaves.when is not None and leaves.missing == (f"cools below 0.9 on {leaves.when.date()}",)
     assert "cools below 0.9 on 2026-06-09" in str(found)
     held = memos.explain(kv, now=NOW)
-    assert held.form == "activation" and held.value.bytes == memos.get(kv).payload.bytes
+    assert (held.form, held.tier, found.tier) == ("activation", "RAM", "disk") and held.value.bytes == memos.get(kv).payload.bytes
     assert [each.when for each in held.prospects] == [None, leaves.when]
     assert not memos.tick(leaves.when - timedelta(minutes=1))
     (gone,) = memos.tick(leaves.when)
     assert gone.kind == "drop"
+    assert memos.explain(kv, now=leaves.when).tier == "dropped"
     assert memos.explain(kv, now=leaves.when).prospects == () and "drop" in memos.explain(kv, now=leaves.when).why
 
 
@@ -91,7 +92,7 @@ def test_what_keeps_a_memory_out_is_named(memos: MemOS) -> None:
 def test_a_module_says_when_it_goes(memos: MemOS) -> None:
     module = learned(memos)
     found = memos.explain(module.id, now=NOW)
-    assert found.form == "parameter" and prospect(found, "stale").missing == ("a source that changes",)
+    assert (found.form, found.tier) == ("parameter", "disk") and prospect(found, "stale").missing == ("a source that changes",)
     when = prospect(found, "revert").when
     assert when is not None and when >= NOW + 28 * DAY
     text = memos.explain(first(memos).id, now=NOW)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.invented import TUNED
 from conftest import NOW, bag_of_words
 from test_modules import ASKED, FACTS, facts, learned
 from tiny_models import tiny_model, tiny_tokenizer
@@ -44,7 +45,7 @@ def ask(memos: MemOS, question: str, session: str, now: datetime, reply: str = "
 def tick(memos: MemOS, now: datetime) -> list[Move]:
     """A tick's moves of forms, each of them recorded, audited, and for good."""
     moves = [move for move in memos.tick(now) if move.kind != "refile"]
-    recorded = memos.moves(ANA, since=now)[-len(moves) :] if moves else []
+    recorded = [each for each in memos.moves(ANA, since=now) if each.kind != "refile"][-len(moves) :] if moves else []
     assert [(each.kind, each.ids, each.reason) for each in recorded] == [
         (move.kind, () if move.kind == "distil" else move.ids, move.reason) for move in moves
     ]
@@ -158,3 +159,41 @@ def test_one_request_has_memory_as_text_as_kv_and_in_weights(memos: MemOS, taken
         memos.forget(cold.id if taken == "text" else hot.id, now=NOW)
     _, after = answer()
     assert (after.token_ids == before.token_ids) == (taken == "nothing")
+
+
+@pytest.mark.real
+def test_a_life_on_the_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve invented facts: text, KV, weights that pass their examination, text again when one changes, and weights again."""
+    for name in ("promote", "demote", "revert"):
+        monkeypatch.setattr(MemOS, name, lambda *_, **__: pytest.fail("nothing is moved by hand"))
+    thresholds = Thresholds(
+        distil=True, parameter_facts=len(TUNED), parameter_most=len(TUNED), parameter_uses=3, parameter_sessions=3, parameter_heat=1.5,
+        parameter_settle_seconds=86400.0, idle_worth=1e-4, head_tokens=600,
+    )  # fmt: skip
+    engine = HFEngine.load()
+    with MemOS.open(tmp_path / "life.memos", engine=engine, thresholds=thresholds) as memos:
+        memos.remember([fact.statement for fact in TUNED], scope=ANA, occurred_at=SAID, now=SAID)
+        engine.generate([{"role": "user", "content": "word " * 100}], max_new_tokens=1)  # a rate of prefilling
+        for session in "ab":
+            for fact in TUNED:
+                ask(memos, fact.statement, f"{session} {fact.answer}", NOW)
+        assert {move.kind for move in tick(memos, NOW)} == {"prefill"}
+        for fact in TUNED:
+            ask(memos, fact.statement, f"c {fact.answer}", NOW)
+        moves = tick(memos, NOW)
+        (module,) = memos.modules(scope=ANA, now=NOW)
+        assert "distil" in {move.kind for move in moves} and module.state is State.ACTIVE, module.payload
+        question = [{"role": "user", "content": TUNED[0].asked[0]}]
+        turn = memos.begin(question, scope=ANA, session="d", token_budget=0, now=NOW)
+        assert turn.plan.modules == (module.id,) and TUNED[0].answer not in turn.prompt[-1]["content"]
+        assert TUNED[0].answer in engine.generate(turn.prompt, turn.plan, ANA, 16).text
+        nodes = memos.lineage(module.id).nodes(data="cube")
+        (source,) = [id for id, cube in nodes if id != module.id and TUNED[0].answer in cube.payload.text]
+        memos.update(source, text=TUNED[0].statement.replace(TUNED[0].answer, "pilot"), now=NOW)
+        turn = memos.begin(question, scope=ANA, session="e", now=NOW)
+        assert turn.plan.modules == () and any("pilot" in message["content"] for message in turn.prompt)
+        kinds = [move.kind for move in tick(memos, NOW)]
+        assert [kind for kind in kinds if kind in ("stale", "distil", "archive")] == ["stale", "distil", "archive"]
+        again = memos.modules(scope=ANA, now=NOW)[-1]
+        assert isinstance(again.payload, Parameter) and again.payload.report is not None
+        assert "pilot" in {answer.expected.split()[-1] for answer in again.payload.report.answers} and memos.verify().ok
