@@ -34,15 +34,20 @@ from memos_core.errors import (
     StoreUnusable,
     VersionConflict,
 )
+from memos_core.explaining import Explanation
 from memos_core.links import Link
 from memos_core.memos import MemOS
 from memos_core.outline import outline
 from memos_core.plan import Plan
+from memos_core.policies import LATENCY, MEMORY, QUALITY, Policy, View
 from memos_core.policy import Budget, Move, Thresholds
 from memos_core.recall import Hit, Recall, Timeline
+from memos_core.store.agenda import Moved
+from memos_core.store.uses import ScopeUsage
 from memos_core.turn import Remembered, Turn
+from memos_core.worker import Worker
 
-__all__ = [
+__all__ = [  # noqa: RUF022  in plain order
     "Access",
     "AccessDenied",
     "Activation",
@@ -51,29 +56,36 @@ __all__ = [
     "Diff",
     "EmbedderMismatch",
     "EngineError",
+    "Explanation",
     "Governance",
     "Hit",
     "Identifiers",
     "IdentityMismatch",
     "InvalidInput",
+    "LATENCY",
     "Link",
+    "MEMORY",
     "MemCube",
     "MemOS",
     "MemosError",
     "MissingExtra",
     "Move",
+    "Moved",
     "NotAvailable",
     "NotFound",
     "OnConflict",
     "Origin",
     "Plaintext",
     "Plan",
+    "Policy",
+    "QUALITY",
     "Recall",
     "Relation",
     "RelationKind",
     "Remembered",
     "Resolution",
     "SchemaTooNew",
+    "ScopeUsage",
     "SemanticType",
     "State",
     "StoreCorrupt",
@@ -84,5 +96,7 @@ __all__ = [
     "Turn",
     "Usage",
     "VersionConflict",
+    "View",
+    "Worker",
     "outline",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 from memos_core.conflict.resolution import Related
 from memos_core.cube import Actor, CubeId, MemCube, Scope
 from memos_core.hierarchy import Place
-from memos_core.policy import Budget
+from memos_core.policy import Budget, Move
 from memos_core.recall.features import Features
 
 
@@ -135,11 +135,13 @@ class SetBudget:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Remember that a module is to be distilled anew from some cubes."""
+    """Remember that a module is to be distilled from some cubes. reason, seconds: of the move, where use asks for it; "": an outdated one."""
 
     scope: Scope
     form: str
     ids: tuple[CubeId, ...]
+    reason: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +152,20 @@ class Unqueue:
 
 
 @dataclass(frozen=True, slots=True)
+class Saved:
+    """What a turn did not have to compute thanks to a cube: tokens of its prompt, and the seconds that these take on this machine."""
+
+    id: CubeId
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Take:
     """One user turn, once: its messages, what was used and what was placed. Known turns change nothing.
 
-    answered: of what stood in the prompt, what the answer came from.
+    answered: of what stood in the prompt, what the answer came from. saved: by cube, of those that were used. whole: what the scope saved.
+    task: the number of the task at hand; None: the one that most of what was used is filed under.
     """
 
     scope: Scope
@@ -165,9 +177,44 @@ class Take:
     used: tuple[tuple[CubeId, str], ...] = ()
     placed: tuple[tuple[CubeId, int], ...] = ()
     answered: frozenset[CubeId] = frozenset()
+    saved: tuple[Saved, ...] = ()
+    whole: tuple[int, float] = (0, 0.0)
+    task: int | None = None
 
 
-Change = Add | Revise | Erase | Take | Relate | SetBudget | Describe | Refile | Name | Label | Queue | Unqueue
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Whether uses went well, once per use: of one turn (session, turn key), or each cube's latest. Changes nothing when said again."""
+
+    ids: tuple[CubeId, ...]
+    success: bool
+    session: str | None = None
+    turn: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the scheduler moved, in the commit that moved it. made: the cube that came of it."""
+
+    move: Move
+    scope: Scope
+    at: datetime
+    made: CubeId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """What was looked at, and when it has to be again: (kind, scope's number, demands it had when it was read, seconds or None for never).
+
+    A demand that came meanwhile stands. seen: the audit entry up to which changes have been looked at. by: what decided, see `agenda`.
+    """
+
+    rows: tuple[tuple[str, int, int, float | None], ...]
+    seen: int
+    by: bytes
+
+
+Change = Add | Revise | Erase | Take | Relate | SetBudget | Describe | Refile | Name | Label | Queue | Unqueue | Judge | Record | Reviewed
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +240,9 @@ class Outcome:
         "named",
         "labelled",
         "queued",
+        "judged",
+        "recorded",
+        "reviewed",
     ]
     cubes: tuple[MemCube, ...] = ()
     erased: tuple[CubeId, ...] = ()

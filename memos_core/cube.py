@@ -260,6 +260,7 @@ class Governance(Frozen):
     expires_at: from then on no recall shows it. priority: 0 (ordinary) to 1; raises rank and keeps KV longer.
     frozen: its KV is not given up for a budget or for other memory, only when what it was made of changes.
     least_precision: to what its KV may be reduced where room is short; None: not at all.
+    tags: sensitivity tags; "no-training" keeps it out of weights.
     """
 
     scope: Scope
@@ -269,19 +270,26 @@ class Governance(Frozen):
     priority: float = 0.0
     frozen: bool = False
     least_precision: Precision | None = None
+    tags: tuple[str, ...] = ()
 
 
 class Usage(Frozen):
     """How the cube has been used: a view over append-only events, composed when the cube is read.
 
     recalls: turns whose prompt held it (as text or KV) because recall brought it up. sessions: distinct ones.
-    uses: turns whose answer came from it, as far as attention or the words in common tell.
+    uses: turns whose answer came from it, as far as attention or the words in common tell. successes: of its turns, those that the caller
+    said went well. tasks: distinct ones it was recalled for. tokens_saved: of prompts, that KV or a module made unnecessary to compute;
+    seconds_saved: what computing them would have taken at the rate measured here; 0 without a local model.
     heat: recalls decayed by `lifespan.HEAT_HALF_LIFE`, at the time of reading.
     """
 
     recalls: int = 0
     uses: int = 0
+    successes: int = 0
     sessions: int = 0
+    tasks: int = 0
+    tokens_saved: int = 0
+    seconds_saved: float = 0.0
     last_used_at: datetime | None = None
     heat: float = 0.0
 

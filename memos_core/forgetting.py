@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from memos_core.changes import Erase
+from collections.abc import Sequence
+
+from memos_core.changes import Change, Erase
 from memos_core.cube import CubeId
 from memos_core.house import House
 
 
-def forget(house: House, erase: Erase) -> tuple[CubeId, ...]:
-    """Erase for good; the ids that are gone. Raises NotFound, VersionConflict or StoreError; then nothing was erased."""
-    (outcome,) = house.store.commit([erase])
+def forget(house: House, erase: Erase, also: Sequence[Change] = ()) -> tuple[CubeId, ...]:
+    """Erase for good; the ids that are gone. also: what is committed together with it. Raises NotFound, VersionConflict or StoreError; then
+    nothing was erased."""
+    outcome = house.store.commit([erase, *also])[0]
     if house.reuses:
         for key in filter(None, outcome.prefix_keys):
             house.engine.detach(key)

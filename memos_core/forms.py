@@ -33,6 +33,7 @@ from memos_core.house import House
 from memos_core.parameters import Parameters, one_scope
 from memos_core.parse import as_member
 from memos_core.parse.triples import template
+from memos_core.policies import Policy
 from memos_core.policy import Thresholds
 from memos_core.revise import as_ids
 from memos_core.scheduler import Scheduler
@@ -41,9 +42,9 @@ from memos_core.scheduler import Scheduler
 class Forms(Parameters):
     """What is computed from memories, and attached to the model."""
 
-    def __init__(self, house: House, thresholds: Thresholds) -> None:
+    def __init__(self, house: House, thresholds: Thresholds, policy: Policy | None = None) -> None:
         super().__init__(house)
-        self._scheduler = Scheduler(house, thresholds)
+        self._scheduler = Scheduler(house, thresholds, policy)
 
     # ------------------------------------------------------------------ KV
     def promote(

@@ -90,7 +90,7 @@ def find_head(kept: Sequence[Derived], engine: Any, system: str | None) -> tuple
     else:
         reason = "the KV kept belongs to another model or system text; its sources go in as text"
     sources = tuple(cube for cube in chosen.sources if isinstance(cube.payload, Plaintext))
-    return Head(sources, head_text(sources), bool(fitting), reason), chosen if fitting else None
+    return Head(sources, head_text(sources), bool(fitting), reason, chosen.cube.id), chosen if fitting else None
 
 
 def ready_head(kept: Sequence[Derived], engine: Any, system: str | None, scope: Scope, blob: Callable[[str], Path]) -> Head | None:

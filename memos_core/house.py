@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
 from typing import Any
@@ -18,13 +18,15 @@ from memos_core.errors import InvalidInput, NotFound
 from memos_core.index import Index
 from memos_core.store import SQLiteStore
 from memos_core.store.snapshot import Snapshot
+from memos_core.traffic import Traffic
+from memos_core.value import Speed
 
 
 @dataclass(frozen=True, slots=True)
 class House:
     """An open directory. engine: an HFEngine, or None. model: prompt to text, or None.
 
-    captioner: an image's bytes and type to a caption, or None. credit: by what a memory is held to have been used.
+    captioner: an image's bytes and type to a caption, or None. credit: by what a memory is held to have been used. traffic: requests in flight.
     """
 
     store: SQLiteStore
@@ -35,6 +37,7 @@ class House:
     model: Callable[[str], str] | None = None
     captioner: Callable[[bytes, str], str] | None = None
     credit: Credit = Credit.WORDS
+    traffic: Traffic = field(default_factory=Traffic)
 
     @contextmanager
     def view(self) -> Iterator[Snapshot]:
@@ -68,6 +71,12 @@ class House:
     def reuses(self) -> bool:
         """Whether the engine keeps KV."""
         return self.engine is not None and "activation" in self.engine.capabilities
+
+    @property
+    def speed(self) -> Speed:
+        """How fast the engine has been measured to be."""
+        rates = getattr(self.engine, "rates", None)
+        return Speed(getattr(rates, "prefill", None), getattr(rates, "read", None))
 
     def count(self, text: str) -> int:
         """Tokens of a text by the engine's tokenizer, else about four characters each."""

@@ -46,6 +46,7 @@ class Template:
     origin: Origin = Origin.USER_INPUT
     valid_from: datetime | None = None
     valid_to: datetime | None = None
+    tags: tuple[str, ...] = ()
 
     def cube(self, item: Noted, said_at: datetime | None, clock: datetime) -> MemCube:
         """A new cube of one message; said_at: when, for a message that does not say."""
@@ -74,6 +75,7 @@ class Template:
                 access=self.access,
                 expires_at=at + self.ttl if self.ttl is not None else None,
                 priority=self.priority,
+                tags=self.tags,
             ),
         )
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from memos_core.blobs import write_durably
-from memos_core.changes import Add, Change, Queue, Revise, Unqueue
+from memos_core.changes import Add, Change, Queue, Record, Revise, Unqueue
 from memos_core.cube import (
     LOCAL_OWNER,
     Actor,
+    CubeId,
     Governance,
     Identifiers,
     MemCube,
@@ -37,10 +39,15 @@ from memos_core.errors import Cancelled, InvalidInput
 from memos_core.house import House
 from memos_core.lessons import PLAIN_TEXTS, Course, briefing, course
 from memos_core.lifespan import check_transition
-from memos_core.modules import Standing, standing
-from memos_core.policy import Move, Thresholds, decide_cold
+from memos_core.modules import standing
+from memos_core.plan import line
+from memos_core.policy import NO_TRAINING, Learnable, Move, Thresholds, decide_cold, decide_module
+from memos_core.statements import take_apart
+from memos_core.store.snapshot import Snapshot
+from memos_core.value import Speed
 
 DISTILLED = "distilled from"
+OUTDATED = "distilled again, since a source was outdated"
 CLEARLY = 3.0
 """Nats by which an answer has to be likelier with a module than without, per answer, to count as what the module says."""
 
@@ -48,7 +55,8 @@ CLEARLY = 3.0
 @dataclass(frozen=True, slots=True)
 class How:
     """How a module is made. imitate: what is learned is what the model says with the texts in its context, instead of the texts' own
-    statements. progress: show a bar. stop: asked after each step; True cancels, and nothing is kept."""
+    statements. progress: show a bar. stop: asked after each step; True cancels, and nothing is kept. pause: asked once some steps can be
+    gone on from; True stops there (Paused), for another time."""
 
     form: ParameterForm = ParameterForm.PREFIX
     seed: int = 0
@@ -56,6 +64,11 @@ class How:
     imitate: bool = False
     progress: bool = False
     stop: Callable[[], bool] | None = None
+    pause: Callable[[], bool] | None = None
+
+
+class Paused(Exception):
+    """A training has stopped where it can be gone on with."""
 
 
 def curriculum(sources: Sequence[MemCube], seed: int, model: Callable[[str], str] | None = None) -> Course:
@@ -83,20 +96,27 @@ def _asking(model: Callable[[str], str] | None) -> Callable[[str], Sequence[str]
 
 def learn(
     house: House, sources: Sequence[MemCube], scope: Scope, how: How, who: Actor, now: datetime, reason: str,
-    also: Sequence[Change] = (),
+    also: Sequence[Change] = (), moved: Callable[[MemCube], Move] | None = None,
 ) -> MemCube:  # fmt: skip
-    """A module of some plaintext, examined: active, or rejected. also: what is committed together with it.
+    """A module of some plaintext, examined: active, or rejected. also: what is committed together with it; moved: what is recorded of it.
 
-    Killed half-way, it goes on where it was when asked for again. Raises InvalidInput, EngineError or Cancelled; then nothing was kept.
+    Killed or paused half-way, it goes on where it was when asked for again. Raises InvalidInput, EngineError, Cancelled or Paused; then nothing
+    was kept.
     """
     lessons = curriculum(sources, how.seed, house.model)
     unfinished = _unfinished(house, sources, how)
-    bar = _bar(how, lessons)
+    bar, kept_once = _bar(how, lessons), list[bool]()
     try:
 
         def told(step: int, loss: float) -> bool:
             bar(step, loss)
+            if kept_once and how.pause is not None and how.pause():
+                raise Paused
             return how.stop is None or not how.stop()
+
+        def kept_state(state: Any) -> None:
+            write_durably(unfinished, house.engine.state_bytes(state))
+            kept_once.append(True)
 
         text = " ".join(text_of(cube) for cube in sources)
         teach = house.engine.in_context(lessons.teach, text) if how.imitate else lessons.teach
@@ -109,7 +129,7 @@ def learn(
             start=briefing([text]),
             texts=PLAIN_TEXTS,
             told=told,
-            kept_state=lambda state: write_durably(unfinished, house.engine.state_bytes(state)),
+            kept_state=kept_state,
             state=house.engine.state_of(unfinished),
         )
         report = house.engine.examine(made.module, lessons, made.seconds)
@@ -118,7 +138,7 @@ def learn(
         raise
     finally:
         bar(None, 0.0)
-    cube = keep(house, made.module, report, scope, sources, who, now, reason, also=also)
+    cube = keep(house, made.module, report, scope, sources, who, now, reason, also=also, moved=moved)
     unfinished.unlink(missing_ok=True)
     return cube
 
@@ -150,7 +170,7 @@ def _bar(how: How, lessons: Course) -> Callable[[int | None, float], None]:
 
 def keep(
     house: House, module: Any, report: Report | None, scope: Scope, sources: Sequence[MemCube], who: Actor, now: datetime, reason: str,
-    name: str = "", description: str = "", licence: str = "", also: Sequence[Change] = (),
+    name: str = "", description: str = "", licence: str = "", also: Sequence[Change] = (), moved: Callable[[MemCube], Move] | None = None,
 ) -> MemCube:  # fmt: skip
     """The file first, then the cube that refers to it."""
     weights = module.weights
@@ -184,7 +204,8 @@ def keep(
     )
     detail = f"{reason}; rejected: {'; '.join(failed)}" if failed else reason
     parents = tuple((source.id, source.version) for source in sources)
-    house.store.commit([Add(cube, who, parents=parents, relation=DISTILLED, detail=detail), *also])
+    record = [Record(moved(cube), scope, now, cube.id)] if moved is not None else []
+    house.store.commit([Add(cube, who, parents=parents, relation=DISTILLED, detail=detail), *also, *record])
     return cube
 
 
@@ -204,63 +225,155 @@ def retire(
         house.store.settle()
 
 
-def retire_outdated(house: House, now: datetime) -> list[Move]:
+def retire_outdated(house: House, scopes: Sequence[Scope], now: datetime) -> list[Move]:
     """Modules whose sources have changed become stale, and what is left of those is queued to be distilled anew."""
-    with house.store.read() as view:
-        found = [standing(view, cube, now) for cube in view.modules(now) if cube.state is State.ACTIVE]
-    outdated = [each for each in found if each.problem is not None]
-    if not outdated:
-        return []
-    queued = [
-        Queue(each.cube.governance.scope, each.payload.form, ids)
-        for each in outdated
-        if each.payload.report is not None and (ids := _current(each))
-    ]
-    reasons = [str(each.problem) for each in outdated]
-    retire(house, [each.cube for each in outdated], State.STALE, "stale", LOCAL_OWNER, now, reasons, queued)
-    return [Move("stale", (each.cube.id,), str(each.problem)) for each in outdated]
-
-
-def retire_cold(house: House, thresholds: Thresholds, now: datetime) -> list[Move]:
-    """Modules that are not asked for any more are taken off."""
-    with house.store.read() as view:
-        found = view.modules(now)
-    moves = decide_cold(found, thresholds, now)
-    reasons = {id: move.reason for move in moves for id in move.ids}
-    cold = [cube for cube in found if cube.id in reasons]
-    retire(house, cold, State.ARCHIVED, "revert", LOCAL_OWNER, now, [reasons[cube.id] for cube in cold])
-    return moves
-
-
-def _current(each: Standing) -> tuple[str, ...]:
-    return tuple(source.id for source in each.sources if source.state is State.ACTIVE)
-
-
-def learn_again(house: House, now: datetime) -> list[Move]:
-    """Distil what is queued, from the texts as they are now; the stale modules that it replaces are archived."""
     moves = []
-    with house.store.read() as view:
-        queue = view.retraining()
-        stale = [standing(view, cube, now) for cube in view.modules(now) if cube.state is State.STALE]
-    if not hasattr(house.engine, "distil"):
-        queue = []
-    for number, scope, form, ids in queue:
+    for scope in scopes:
         with house.store.read() as view:
-            heads = view.heads(ids, now)
-        sources = [heads[id] for id in ids if id in heads and heads[id].state is State.ACTIVE and isinstance(heads[id].payload, Plaintext)]
-        if sources:
-            how = How(form=ParameterForm(form))
-            try:
-                reason = "distilled again, since a source was outdated"
-                cube = learn(house, sources, scope, how, LOCAL_OWNER, now, reason, also=[Unqueue(number)])
-            except InvalidInput:  # what is left cannot be asked about
-                house.store.commit([Unqueue(number)])
-            else:
-                outcome = "active" if cube.state is State.ACTIVE else "rejected by its examination"
-                moves.append(Move("distil", (cube.id,), f"distilled again from {len(sources)} texts as they are now: {outcome}"))
-        else:
-            house.store.commit([Unqueue(number)])
-    if stale:  # their files go; the record of what they were stays
-        retire(house, [each.cube for each in stale], State.ARCHIVED, "archive", LOCAL_OWNER, now, ["outdated" for _ in stale])
-        moves += [Move("archive", (each.cube.id,), "outdated") for each in stale]
+            found = [standing(view, cube, now) for cube in view.modules(now, scope) if cube.state is State.ACTIVE]
+        for each in found:
+            if each.problem is None:
+                continue
+            move, left = Move("stale", (each.cube.id,), each.problem), tuple(source.id for source in each.sources if _may_be_taught(source))
+            queued = [Queue(scope, each.payload.form, left)] if each.payload.report is not None and left else []
+            retire(house, [each.cube], State.STALE, "stale", LOCAL_OWNER, now, [move.reason], [*queued, Record(move, scope, now)])
+            moves.append(move)
     return moves
+
+
+def _may_be_taught(source: MemCube) -> bool:
+    return source.state is State.ACTIVE and isinstance(source.payload, Plaintext) and NO_TRAINING not in source.governance.tags
+
+
+def retire_cold(house: House, thresholds: Thresholds, scopes: Sequence[Scope], now: datetime) -> list[Move]:
+    """Modules that are not asked for any more are taken off."""
+    moves = []
+    for scope in scopes:
+        with house.store.read() as view:
+            found = view.modules(now, scope)
+        cold = decide_cold(found, thresholds, now)
+        take_off([cube for move in cold for cube in found if cube.id in move.ids], house, now, cold)
+        moves += cold
+    return moves
+
+
+def take_off(cubes: Sequence[MemCube], house: House, now: datetime, moves: Sequence[Move]) -> None:
+    """Revert modules, each move in a commit of its own."""
+    for move in moves:
+        mine = [cube for cube in cubes if cube.id in move.ids]
+        record = Record(move, mine[0].governance.scope, now)
+        retire(house, mine, State.ARCHIVED, "revert", LOCAL_OWNER, now, [move.reason] * len(mine), [record])
+
+
+def queue_hot(house: House, number: int, scope: Scope, thresholds: Thresholds, now: datetime) -> None:
+    """Queue what the policy wants to have distilled of a scope, unless something of it is queued already."""
+    if not thresholds.distil or not hasattr(house.engine, "distil"):
+        return
+    with house.store.read() as view:
+        if any(place == scope for _, place, *_ in view.retraining()):
+            return
+        found = learnable(house, view, view.hot_in(number, thresholds.parameter_heat, now), scope, now)
+        failed, lately = tried(view, scope, thresholds, now)
+        speed = measured(view, house.speed, now, scope)
+    move = decide_module(found, failed, lately, thresholds, now, speed)
+    if move is not None:
+        queue(house, scope, move, now)
+
+
+def queue(house: House, scope: Scope, move: Move, now: datetime) -> None:
+    """Have a move's memories distilled, by this tick or a later one. Nothing when that is queued, or done, already."""
+    with house.store.read() as view:
+        wanted = set(move.ids)
+        queued = any(place == scope and set(ids) == wanted for _, place, _, ids in view.retraining())
+        done = any(
+            cube.state is State.ACTIVE and {parent for parent, _ in view.parents(cube.id)} == wanted for cube in view.modules(now, scope)
+        )
+    if not queued and not done:
+        house.store.commit([Queue(scope, How().form, move.ids, move.reason, move.seconds)])
+
+
+def learnable(house: House, view: Snapshot, cubes: Sequence[MemCube], scope: Scope, now: datetime) -> list[Learnable]:
+    """Memories of a scope as candidates for weights."""
+    standings = [standing(view, module, now) for module in view.modules(now, scope) if module.state is State.ACTIVE]
+    known, since = {id for each in standings if each.problem is None for id in each.internalised}, view.text_since(cubes)
+    return [
+        Learnable(
+            cube,
+            house.count(line(cube)) + 1,
+            take_apart(cube.id, text_of(cube), cube.identifiers.speaker) is not None,
+            cube.id in known,
+            since[cube.id],
+        )
+        for cube in cubes
+    ]
+
+
+def tried(view: Snapshot, scope: Scope, thresholds: Thresholds, now: datetime) -> tuple[list[frozenset[CubeId]], list[frozenset[CubeId]]]:
+    """Sources of a scope's modules that were rejected, and of those that were rejected or taken off lately."""
+    failed, lately = [], []
+    for module in view.modules(now, scope):
+        sources = frozenset(parent for parent, _ in view.parents(module.id))
+        if module.state is State.REJECTED:
+            failed.append(sources)
+        recent = (now - module.identifiers.updated_at).total_seconds() < thresholds.module_settle_seconds
+        if recent and module.state in (State.REJECTED, State.ARCHIVED):
+            lately.append(sources)
+    return failed, lately
+
+
+def measured(view: Snapshot, speed: Speed, now: datetime, scope: Scope) -> Speed:
+    """With what distilling took in this scope: CPU seconds per statement, the median of its modules."""
+    took = [
+        payload.report.seconds / max(len({answer.fact for answer in payload.report.answers}), 1)
+        for cube in view.modules(now, scope)
+        if isinstance(payload := cube.payload, Parameter) and payload.report is not None
+    ]
+    return replace(speed, distil=median(took)) if took else speed
+
+
+def learn_again(house: House, now: datetime, go_on: Callable[[], bool], scopes: Sequence[Scope]) -> tuple[list[Move], set[Scope]]:
+    """Distil what is queued, from the texts as they are now; the stale modules of some scopes are archived.
+
+    Also the scopes with something left in the queue, for which there was no time: a training that was begun goes on where it was.
+    """
+    moves, unfinished = [], set()
+    with house.store.read() as view:
+        waiting = view.retraining()
+    for number, scope, form, ids in waiting if hasattr(house.engine, "distil") else ():
+        if not go_on():
+            unfinished.add(scope)
+            continue
+        with house.store.read() as view:
+            heads, (reason, seconds) = view.heads(ids, now), view.queued_because(number)
+        sources = [heads[id] for id in ids if id in heads and _may_be_taught(heads[id])]
+        done = [Unqueue(number)]
+        if not sources:
+            house.store.commit(done)
+            continue
+        how = How(form=ParameterForm(form), pause=lambda: not go_on())
+        moved = _distilled(len(sources), reason, seconds)
+        try:
+            cube = learn(house, sources, scope, how, LOCAL_OWNER, now, reason or OUTDATED, also=done, moved=moved)
+        except InvalidInput:  # what is left cannot be asked about
+            house.store.commit(done)
+        except Paused:
+            unfinished.add(scope)
+        else:
+            moves.append(moved(cube))
+    for scope in scopes:  # their files go; the record of what they were stays
+        with house.store.read() as view:
+            stale = [cube for cube in view.modules(now, scope) if cube.state is State.STALE] if scope not in unfinished else []
+        for module in stale:
+            move = Move("archive", (module.id,), "outdated")
+            retire(house, [module], State.ARCHIVED, "archive", LOCAL_OWNER, now, [move.reason], [Record(move, scope, now)])
+            moves.append(move)
+    return moves, unfinished
+
+
+def _distilled(texts: int, reason: str, seconds: float) -> Callable[[MemCube], Move]:
+    def moved(cube: MemCube) -> Move:
+        outcome = "active" if cube.state is State.ACTIVE else "rejected by its examination"
+        why = reason or f"distilled again from {texts} texts as they are now"
+        return Move("distil", (cube.id,), f"{why}: {outcome}", seconds=seconds if cube.state is State.ACTIVE else 0.0)
+
+    return moved

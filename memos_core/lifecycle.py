@@ -52,6 +52,7 @@ class Lifecycle(Bound):
         priority: float | None = None,
         read: Iterable[str | Sequence[str]] | None = None,
         write: Iterable[str | Sequence[str]] | None = None,
+        tags: Iterable[str] | None = None,
         state: State | str | None = None,
         valid_from: datetime | str | None = None,
         valid_to: datetime | str | None = None,
@@ -67,7 +68,7 @@ class Lifecycle(Bound):
         clock, who = as_time(now, "now"), self._who(actor, None)
         cube = self._permitted(id, "write", who, clock)
         new = revised(
-            cube, who, clock, text=text, path=path, ttl=ttl, priority=priority, read=read, write=write, state=state,
+            cube, who, clock, text=text, path=path, ttl=ttl, priority=priority, read=read, write=write, tags=tags, state=state,
             valid_from=valid_from, valid_to=valid_to,
         )  # fmt: skip
         return revise(self._house, cube, next_version(cube, new, clock, expected_version), who, "update")

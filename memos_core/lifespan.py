@@ -8,7 +8,7 @@ Source: exponential decay as in MemOS §4.2 (usage indicators); the half-life an
 from __future__ import annotations
 
 import math
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from memos_core.cube import MemCube, State
@@ -65,6 +65,17 @@ def heat(heat_log2: float | None, now: datetime) -> float:
         return 0.0
     exponent = heat_log2 - now.timestamp() / HEAT_HALF_LIFE
     return float(2.0 ** min(exponent, 60.0))
+
+
+def as_log2(heat: float, now: datetime) -> float:
+    """What is stored of something that is so hot now: the inverse of `heat`."""
+    return math.log2(max(heat, 1e-300)) + now.timestamp() / HEAT_HALF_LIFE
+
+
+def cools_at(heat: float, below: float, now: datetime) -> datetime:
+    """When something that is so hot now is cooler than `below`, if nobody uses it meanwhile; in the past where it is so already."""
+    seconds = HEAT_HALF_LIFE * math.log2(max(heat, 1e-300) / below)
+    return now + timedelta(seconds=min(max(seconds, -1e9), 1e9) + 1)
 
 
 def valid(cube: MemCube, at: datetime) -> bool:

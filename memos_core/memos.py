@@ -21,7 +21,6 @@ from memos_core.browsing import Browsing
 from memos_core.conflict.resolution import OnConflict
 from memos_core.credit import Credit
 from memos_core.cube import (
-    LOCAL_OWNER,
     CubeId,
     MemCube,
     Origin,
@@ -33,20 +32,21 @@ from memos_core.cube import (
 )
 from memos_core.embed import CachedEmbedder, Embedder, check_identity, local_embedder
 from memos_core.errors import InvalidInput
-from memos_core.forms import Forms
 from memos_core.house import House
 from memos_core.index import Index
 from memos_core.intake import Template
 from memos_core.lifecycle import Lifecycle
 from memos_core.lifespan import recallable
-from memos_core.parse import as_access, as_member, as_path, as_priority, as_session, as_ttl
+from memos_core.parse import as_access, as_member, as_path, as_priority, as_session, as_tags, as_ttl
 from memos_core.parse.triples import template as check_template
 from memos_core.pictures import flattened, noted_with_images
 from memos_core.plan import Message, strip_blocks
-from memos_core.policy import Move, Thresholds
+from memos_core.policies import Policy
+from memos_core.policy import Thresholds
 from memos_core.reading import Wanted, search, timeline, understood
 from memos_core.recall import Recall, Timeline, as_window, for_prompt
 from memos_core.revise import as_ids
+from memos_core.scheduling import Scheduling
 from memos_core.sources import Sources
 from memos_core.store import SQLiteStore
 from memos_core.store.snapshot import AuditEntry
@@ -60,7 +60,7 @@ def generating(engine: Any) -> Callable[[str], str]:
     return lambda prompt: str(engine.generate([{"role": "user", "content": prompt}], max_new_tokens=512).text)
 
 
-class MemOS(Lifecycle, Browsing, Sources, Forms):
+class MemOS(Lifecycle, Browsing, Sources, Scheduling):
     """A memory: one directory, many scopes. Open it with `MemOS.open`."""
 
     @classmethod
@@ -74,13 +74,15 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
         captioner: Callable[[bytes, str], str] | None = None,
         on_conflict: OnConflict | str = OnConflict.CONTEST,
         thresholds: Thresholds | None = None,
+        policy: Policy | None = None,
         credit: Credit | str = Credit.WORDS,
     ) -> MemOS:
         """Open a directory, or make it. A context manager; `close()` otherwise.
 
         embedder: n texts to float32 [n, d]; without one, all-MiniLM-L6-v2 on this machine. engine: an HFEngine, for KV reuse.
         model: any callable from a prompt to text, or an HFEngine: it judges what the rules find and reads facts out of messages.
-        on_conflict: what is made of contradictions.
+        on_conflict: what is made of contradictions. thresholds: when memory moves by its use, such as LATENCY, MEMORY or QUALITY. policy: a
+        function (view, thresholds, now) -> Move | None that is asked before they decide, scope by scope; see `Policy`.
         captioner: an image's bytes and mime type to a caption, for images that come without one. credit: how `usage.uses` is counted: by
         the "words" that an answer has in common with a memory, or by its "attention" to it, for which the engine reads the answer once more.
         Raises StoreError when the directory cannot be used, or was written by a newer version or with another embedder.
@@ -109,7 +111,7 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
         except BaseException:
             store.close()
             raise
-        return cls(House(store, cached, index, engine, rule, model, captioner, counted_by), thresholds or Thresholds())
+        return cls(House(store, cached, index, engine, rule, model, captioner, counted_by), thresholds or Thresholds(), policy)
 
     @property
     def path(self) -> Path:
@@ -120,6 +122,8 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
         """Write the index file and let go of the directory. Safe to call twice."""
         if self._store.closed:
             return
+        for worker in list(self._workers):
+            worker.stop()
         self._modules.remove()
         with self._store.file_lock:  # an erasure elsewhere comes before or after, never between catching up and saving
             with self._house.view():
@@ -158,6 +162,7 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
         valid_from: datetime | str | None = None,
         valid_to: datetime | str | None = None,
         supersedes: CubeId | Sequence[CubeId] = (),
+        tags: Iterable[str] = (),
         actor: ActorLike = None,
         now: datetime | None = None,
     ) -> list[Remembered]:
@@ -168,7 +173,7 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
         occurred_at: for messages without a `timestamp`. ttl: from occurred_at on, a timedelta or seconds. priority: 0 to 1.
         read, write: actors beyond the scope that may read or change it. valid_from, valid_to: when it was true, where known.
         supersedes: ids of memories whose place the one message takes: they stay recallable, marked, and stopped being true when it
-        was said. Raises InvalidInput, NotFound, AccessDenied or StoreError.
+        was said. tags: of sensitivity; "no-training" keeps it out of weights. Raises InvalidInput, NotFound, AccessDenied or StoreError.
         """
         clock, place = as_time(now, "now"), as_scope(scope)
         who = self._who(actor, place)
@@ -177,7 +182,7 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
         template = Template(
             place, who, as_session(session), as_path(path), as_ttl(ttl), as_priority(priority), as_access(read, write),
             as_member(SemanticType, semantic_type, "semantic_type"), as_member(Origin, origin, "origin"),
-            *as_validity(valid_from, valid_to),
+            *as_validity(valid_from, valid_to), as_tags(tags),
         )  # fmt: skip
         noted = [replace(item, text=as_text(strip_blocks(item.text))) for item in noted_with_images(self._house, what)]
         if template.semantic_type is SemanticType.TEMPLATE:
@@ -259,6 +264,7 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
         session: str | None = None,
         token_budget: int = 512,
         k: int = 8,
+        task: str | None = None,
         actor: ActorLike = None,
         now: datetime | None = None,
     ) -> Turn:
@@ -266,12 +272,14 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
 
         messages: the visible conversation, dictionaries with `role` and `content`; never mutated. Contents may be lists of parts, and
         `images` may come beside them, as in `remember`: the prompt holds them as they came. token_budget: tokens that
-        memory may take of the prompt, counted by the engine's tokenizer, else about four characters each.
+        memory may take of the prompt, counted by the engine's tokenizer, else about four characters each. task: what the turn is for, as
+        usage counts tasks: any name, kept as a keyed hash; None: the task that most of what is recalled is filed under.
         Raises InvalidInput, AccessDenied or StoreError.
         """
         clock, place, name = as_time(now, "now"), as_scope(scope), as_session(session) or "default"
         who = self._who(actor, place)
         require(may_enter(who, place), who, "write", f"scope {'/'.join(place)}")
+        number = None if task is None else self._task(place, as_text(task, "task"))
         flat, pictured = flattened(messages)
         seen = visible(flat)
         query = seen.user["content"]
@@ -292,18 +300,9 @@ class MemOS(Lifecycle, Browsing, Sources, Forms):
             found.window,
         )
         chosen = self._modules.chosen(query, seen.before, place, clock) if rules(who, place) else []
-        return begun(self._house, seen, pictured, recall, place, name, who, token_budget, clock, chosen)
-
-    def tick(self, now: datetime | None = None) -> list[Move]:
-        """Let the scheduler move memory by its use: expire, archive what is over budget, prefill what is hot, drop what does not fit.
-
-        Returns the moves with reasons.
-
-        At one `now`, a second tick does nothing. Only the local owner may; raises AccessDenied, EngineError or StoreError.
-        """
-        who = self._actor or LOCAL_OWNER
-        require(may_enter(who, ("the whole memory",)), who, "write", "the whole memory")
-        return self._scheduler.tick(as_time(now, "now"))
+        turn = begun(self._house, seen, pictured, recall, place, name, who, token_budget, clock, chosen, number)
+        self._house.traffic.began(turn)
+        return turn
 
     # ------------------------------------------------------------------ the books
     def audit(self, scope: ScopeLike | None = None, *, id: CubeId | None = None, actor: ActorLike = None) -> list[AuditEntry]:

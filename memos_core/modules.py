@@ -21,6 +21,7 @@ from memos_core.errors import InvalidInput, StoreCorrupt
 from memos_core.heads import problem_of
 from memos_core.house import House
 from memos_core.plan import strip_blocks
+from memos_core.policy import NO_TRAINING
 from memos_core.routing import Profile, Routed, name_of, readings, route
 from memos_core.statements import take_apart
 from memos_core.statements.questions import question
@@ -75,8 +76,12 @@ def standing(view: Snapshot, cube: MemCube, now: datetime) -> Standing:
     heads = view.heads([parent for parent, _ in parents], now)
     problem = None if cube.state is State.ACTIVE else f"it is {cube.state}"
     for parent, version in parents:
-        problem = problem or problem_of(view, heads.get(parent), parent, version, now)
+        problem = problem or problem_of(view, heads.get(parent), parent, version, now) or _forbidden(heads[parent])
     return Standing(cube, cube.payload, tuple(heads[parent] for parent, _ in parents if parent in heads), problem)
+
+
+def _forbidden(source: MemCube) -> str | None:
+    return f"its source {source.id} has been tagged {NO_TRAINING!r}" if NO_TRAINING in source.governance.tags else None
 
 
 class Modules:
@@ -94,6 +99,12 @@ class Modules:
         with self._lock:
             held = sum(module.weights.bytes for module in self._loaded.values())
             return {"loaded": len(self._loaded), "bytes": held, "problems": dict(self._problems)}
+
+    @property
+    def in_ram(self) -> frozenset[str]:
+        """Blobs whose weights are loaded."""
+        with self._lock:
+            return frozenset(self._loaded)
 
     def install(self) -> None:
         """Let the engine ask which modules act on its requests."""

@@ -16,6 +16,7 @@ from memos_core.house import House
 from memos_core.learning import CLEARLY, How, keep, learn, retire
 from memos_core.modules import Modules, standing
 from memos_core.parse import as_member
+from memos_core.policy import NO_TRAINING
 from memos_core.revise import as_ids
 
 
@@ -149,6 +150,8 @@ def trainable(sources: Sequence[MemCube]) -> Scope:
     scope = one_scope(sources)
     if others := [cube for cube in sources if cube.state is not State.ACTIVE]:
         raise InvalidInput(f"cube {others[0].id} is {others[0].state}: only what stands uncontested is distilled into weights")
+    if tagged := [cube for cube in sources if NO_TRAINING in cube.governance.tags]:
+        raise InvalidInput(f"cube {tagged[0].id} is tagged {NO_TRAINING!r}; whoever holds it may allow it: memos.update(id, tags=[])")
     return scope
 
 

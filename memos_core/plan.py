@@ -34,7 +34,10 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """One memory on its way to the model, or left out, and why. recalled: recall brought it up for this turn, which counts as a use."""
+    """One memory on its way to the model, or left out, and why. recalled: recall brought it up for this turn, which counts as a use.
+
+    tokens: that it takes of the prompt, or saves where it is activated. through: the KV or the module that stands for its text.
+    """
 
     id: CubeId
     version: int
@@ -43,6 +46,7 @@ class Used:
     tokens: int
     reason: str
     recalled: bool = True
+    through: CubeId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +59,13 @@ class Insertion:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The stable memory at the head of a scope's prompts. `reusable`: KV of it is kept for the engine in use."""
+    """The stable memory at the head of a scope's prompts. `reusable`: KV of it is kept for the engine in use; id: the cube of that KV."""
 
     cubes: tuple[MemCube, ...]
     text: str
     reusable: bool
     reason: str
+    id: CubeId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,7 @@ class Plan:
     those recalled for this turn, whether placed now or standing there already. left_out: recalled, not in the prompt. placed: id and
     version of what stands right before this turn's user message. tokens: of all memory in the prompt. activate: recalled, and known to the
     modules that act on the request, so that its text stays out; modules: their ids. saved_tokens: what that text would have taken.
+    head_tokens: of the head, whose KV is reused; 0 where it is not.
     """
 
     head: str = ""
@@ -86,6 +92,14 @@ class Plan:
     why: tuple[str, ...] = ()
     activate: tuple[Used, ...] = ()
     modules: tuple[CubeId, ...] = ()
+    head_tokens: int = 0
+
+    @property
+    def uses(self) -> tuple[tuple[CubeId, Form], ...]:
+        """What counts as used, and how: what recall brought up, the KV of the head, and the modules."""
+        found: list[tuple[CubeId, Form]] = [(item.id, item.form) for item in (*self.inject, *self.reuse, *self.activate) if item.recalled]
+        found += [(id, "reuse") for id in dict.fromkeys(item.through for item in self.reuse) if id is not None]
+        return (*found, *((id, "activate") for id in self.modules))
 
     @property
     def saved_tokens(self) -> int:
@@ -187,6 +201,7 @@ def make_plan(
     inject: list[Used] = []
     of_head: list[Used] = []
     form: Form = "reuse" if head is not None and head.reusable else "inject"
+    through = head.id if head is not None and head.reusable else None
     left_out: list[Used] = []
     fresh: list[Used] = []
     activate: list[Used] = []
@@ -197,11 +212,12 @@ def make_plan(
         item = line(cube)
         used = Used(cube.id, cube.version, "inject", item, 0, reason)
         if cube.id in head_ids:
-            of_head.append(replace(used, form=form, reason=f"{reason}; stands in the head"))
+            of_head.append(replace(used, form=form, reason=f"{reason}; stands in the head", through=through))
         elif (cube.id, cube.version) in standing:
             inject.append(replace(used, reason=f"{reason}; stands in this conversation already"))
         elif cube.id in known:
-            activate.append(replace(used, form="activate", tokens=count(f"{item}\n"), reason=f"{reason}; module {known[cube.id]} knows it"))
+            by, size = known[cube.id], count(f"{item}\n")
+            activate.append(replace(used, form="activate", tokens=size, reason=f"{reason}; module {by} knows it", through=by))
         elif isinstance(cube.payload, Plaintext) and cube.payload.text in said:
             left_out.append(replace(used, reason=f"{reason}; the conversation says it"))
         else:
@@ -214,7 +230,7 @@ def make_plan(
             fresh = [replace(each, tokens=size - taken) if each is used else each for each in tried]
             taken = size
     of_head.extend(
-        Used(cube.id, cube.version, form, line(cube), 0, "stands in the head; not recalled for this message", recalled=False)
+        Used(cube.id, cube.version, form, line(cube), 0, "stands in the head; not recalled for this message", False, through)
         for cube in head_ids.values()
         if cube.id not in said_at
     )
@@ -234,4 +250,5 @@ def make_plan(
         why=tuple(why),
         activate=tuple(activate),
         modules=tuple(id for id, _ in modules),
+        head_tokens=count(text) if through is not None and text else 0,
     )

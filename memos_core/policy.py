@@ -6,7 +6,8 @@ The paper gives no thresholds; these are ours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -14,18 +15,40 @@ from typing import Literal
 import numpy as np
 
 from memos_core.cube import CubeId, MemCube, Parameter, Precision, State
+from memos_core.errors import InvalidInput
+from memos_core.lifespan import cools_at
+from memos_core.value import Speed, expected_uses
 
-MoveKind = Literal["prefill", "drop", "expire", "archive", "erase", "refile", "propose", "reduce", "restore", "stale", "distil", "revert"]
+MoveKind = Literal[
+    "prefill", "drop", "expire", "archive", "erase", "refile", "propose", "reduce", "restore", "stale", "distil", "revert", "keep"
+]
+
+
+NO_SPEED = Speed()
+NO_TRAINING = "no-training"
+"""The tag of memories that must not be distilled into weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """When memory moves. Hysteresis: a memory enters the head at `enter_heat` and stays down to `stay_heat`.
+    """When memory moves. Heat is a number of recalls, each half as much after seven days. Promotion asks for more than demotion (hysteresis).
 
-    enter_heat, stay_heat: decayed number of recalls. least_sessions: distinct sessions it was recalled in before it may enter.
-    settle_seconds: how long its text must have stood unchanged. head_tokens: tokens of one scope's head; keep it below the
-    token budget of a turn, which has to hold it. activation_bytes: bytes of KV files of the whole directory. module_heat: a module of memories
-    that is cooler is taken off, once it is module_settle_seconds old.
+    Into KV: a memory enters its scope's head at `enter_heat` and stays down to `stay_heat`. least_sessions: distinct sessions it was recalled
+    in before it may enter. settle_seconds: how long its text must have stood unchanged. head_tokens: tokens of one scope's head; keep it
+    below the token budget of a turn, which has to hold it. activation_bytes: bytes of KV files of the whole directory. least_precision: down to
+    which precision KV may be reduced where these do not suffice; None: not at all. live_seconds: a scope whose last turn is not older has
+    its KV brought from its file into RAM before the next.
+
+    Into weights, only where `distil`, since training takes minutes of CPU: parameter_facts statements of one scope at least, and
+    parameter_most at most, each at least so hot (parameter_heat), recalled parameter_uses times in parameter_sessions distinct sessions
+    and for parameter_tasks distinct tasks, unchanged for parameter_settle_seconds. module_heat: a module of memories that is cooler is taken
+    off, once it is module_settle_seconds old; what it was made of is not distilled again for as long.
+
+    horizon_seconds: within which prefilling and distilling have to save the seconds they cost. idle_worth: how many seconds of somebody's
+    waiting a second of such work between requests counts.
+
+    propose_sessions: distinct sessions in which a habit is seen before it is proposed. accept_proposals: without asking.
+    Raises InvalidInput where a memory would move to and fro.
     """
 
     enter_heat: float = 1.8
@@ -35,10 +58,30 @@ class Thresholds:
     head_tokens: int = 256
     activation_bytes: int = 2 << 30
     least_precision: Precision | None = None
-    propose_sessions: int = 3
-    accept_proposals: bool = False
+    live_seconds: float = 600.0
+    distil: bool = False
+    parameter_heat: float = 1.8
+    parameter_uses: int = 5
+    parameter_sessions: int = 3
+    parameter_tasks: int = 1
+    parameter_settle_seconds: float = 7 * 86400.0
+    parameter_facts: int = 8
+    parameter_most: int = 40
     module_heat: float = 0.1
     module_settle_seconds: float = 28 * 86400.0
+    horizon_seconds: float = 28 * 86400.0
+    idle_worth: float = 0.01
+    propose_sessions: int = 3
+    accept_proposals: bool = False
+
+    def __post_init__(self) -> None:
+        for high, low in (("enter_heat", "stay_heat"), ("parameter_heat", "module_heat")):
+            if not getattr(self, high) > getattr(self, low) > 0:
+                raise InvalidInput(
+                    f"{high} must be above {low}, and that above 0: what is let in at one heat would be turned out at the same"
+                )
+        if self.parameter_most < self.parameter_facts:
+            raise InvalidInput("parameter_most must not be below parameter_facts: no module could ever be made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +109,12 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Fading:
-    """Plaintext as a budget sees it, in columns of n. halvings: how often the strength has halved. kept: never archived for a budget."""
+    """Plaintext as a budget sees it, in columns of n. halvings: how often the strength has halved; per_second: how
+    much more it does each second. kept: never archived for a budget."""
 
     ids: Sequence[CubeId]
     halvings: np.ndarray
+    per_second: np.ndarray
     said: np.ndarray
     bytes: np.ndarray
     kept: np.ndarray
@@ -77,21 +122,52 @@ class Fading:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One decision: what to do with which cubes, and why in numbers. to: of what is reduced or restored, its precision from now on."""
+    """One decision: what to do with which cubes, and why in numbers. to: of what is reduced or restored, its precision from now on.
+
+    seconds: what it is expected to save over the policy's horizon.
+    """
 
     kind: MoveKind
     ids: tuple[CubeId, ...]
     reason: str
     to: Precision | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A plaintext memory that has been used, as the policy sees it. in_head: it stands in the current head."""
+    """A plaintext memory that has been used, as the policy sees it. in_head: it stands in the current head. since: from when on its text has
+    stood; None: since its latest version."""
 
     cube: MemCube
     tokens: int
     in_head: bool
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Learnable:
+    """A candidate for weights. tokens: of its text. statement: it can be asked about. known: a module in use has been measured to know it."""
+
+    cube: MemCube
+    tokens: int
+    statement: bool
+    known: bool
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One thing that a move asks for: what, how it is, what it must be, and whether it is so. missing: what would have to come, "" for nothing."""
+
+    what: str
+    has: str
+    needs: str
+    missing: str = ""
+
+    @property
+    def met(self) -> bool:
+        return not self.missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +191,16 @@ class Held:
         return self.sizes if self.sizes and not self.frozen else ((self.precision, self.bytes),)
 
 
-def stable(cube: MemCube, thresholds: Thresholds, now: datetime) -> bool:
-    """Whether the text is settled: active, without an expiry, and unchanged for long enough."""
-    changed = cube.identifiers.occurred_at if cube.version == 1 else cube.identifiers.updated_at
-    settled = (now - changed).total_seconds() >= thresholds.settle_seconds
+def unchanged_since(cube: MemCube, since: datetime | None = None) -> datetime:
+    """From when on its text has stood, as far as the cube alone tells, where `since` is not known."""
+    if since is not None:
+        return since
+    return cube.identifiers.occurred_at if cube.version == 1 else cube.identifiers.updated_at
+
+
+def stable(cube: MemCube, thresholds: Thresholds, now: datetime, since: datetime | None = None) -> bool:
+    """Whether the text is settled: active, without an expiry, and unchanged (since then) for long enough."""
+    settled = (now - unchanged_since(cube, since)).total_seconds() >= thresholds.settle_seconds
     return cube.state is State.ACTIVE and cube.governance.expires_at is None and settled
 
 
@@ -139,7 +221,11 @@ def choose_head(candidates: Sequence[Candidate], thresholds: Thresholds, now: da
     for candidate in candidates:
         usage = candidate.cube.usage
         threshold = thresholds.stay_heat if candidate.in_head else thresholds.enter_heat
-        if usage.heat >= threshold and usage.sessions >= thresholds.least_sessions and stable(candidate.cube, thresholds, now):
+        if (
+            usage.heat >= threshold
+            and usage.sessions >= thresholds.least_sessions
+            and stable(candidate.cube, thresholds, now, candidate.since)
+        ):
             worthy.append(candidate)
     chosen, spent = [], 0
     for candidate in sorted(worthy, key=admission_key):
@@ -149,10 +235,12 @@ def choose_head(candidates: Sequence[Candidate], thresholds: Thresholds, now: da
     return chosen
 
 
-def decide_head(candidates: Sequence[Candidate], current: frozenset[CubeId] | None, thresholds: Thresholds, now: datetime) -> Move | None:
+def decide_head(
+    candidates: Sequence[Candidate], current: frozenset[CubeId] | None, thresholds: Thresholds, now: datetime, speed: Speed = NO_SPEED
+) -> Move | None:
     """Prefill a scope's head when the memories that deserve it are not the ones it holds; drop it when none does.
 
-    current: the memories it holds, None when there is no head.
+    current: the memories it holds, None when there is no head. Memories enter only when prefilling is worth its time.
     """
     chosen = choose_head(candidates, thresholds, now)
     wanted = frozenset(candidate.cube.id for candidate in chosen)
@@ -162,11 +250,108 @@ def decide_head(candidates: Sequence[Candidate], current: frozenset[CubeId] | No
         )
     if not wanted or wanted == current:
         return None
+    tokens = sum(candidate.tokens for candidate in chosen)
+    saved = sum(expected_uses(each.cube.usage.heat, thresholds.horizon_seconds) * each.tokens for each in chosen)
+    if wanted - (current or frozenset()) and saved < thresholds.idle_worth * tokens:
+        return None
     came, went = len(wanted - (current or frozenset())), len((current or frozenset()) - wanted)
     reason = (
         f"{len(wanted)} memories are hot (heat ≥ {thresholds.enter_heat:g}) and settled, {came} new, {went} gone: {_uses(chosen, wanted)}"
     )
-    return Move("prefill", tuple(sorted(wanted)), reason)
+    return Move("prefill", tuple(sorted(wanted)), reason, seconds=speed.computing(saved))
+
+
+def head_conditions(candidate: Candidate, thresholds: Thresholds, now: datetime) -> list[Condition]:
+    """What keeps a memory in its scope's head, or lets it in; room beside hotter ones apart. All are met when `choose_head` would take it."""
+    cube, usage = candidate.cube, candidate.cube.usage
+    least = thresholds.stay_heat if candidate.in_head else thresholds.enter_heat
+    more = math.ceil(max(least - usage.heat, 0) + 1e-9)
+    return [
+        _state(cube),
+        _lasting(cube),
+        _settled(cube, candidate.since, thresholds.settle_seconds, now),
+        _sessions(usage.sessions, thresholds.least_sessions),
+        Condition("heat", f"{usage.heat:.2f}", f"at least {least:g}", "" if usage.heat >= least else f"{more} more recalls soon"),
+    ]
+
+
+def module_conditions(each: Learnable, thresholds: Thresholds, now: datetime) -> list[Condition]:
+    """What lets a memory into a module, enough others apart."""
+    cube, usage, least = each.cube, each.cube.usage, thresholds
+    few, cool = least.parameter_uses - usage.recalls, math.ceil(max(least.parameter_heat - usage.heat, 0) + 1e-9)
+    tasks = least.parameter_tasks - usage.tasks
+    tagged = NO_TRAINING in cube.governance.tags
+    return [
+        Condition("distil", "on" if least.distil else "off", "on", "" if least.distil else "Thresholds(distil=True)"),
+        Condition("tags", ", ".join(cube.governance.tags) or "none", f"not {NO_TRAINING}", "its owner's leave" if tagged else ""),
+        Condition(
+            "text", "a statement" if each.statement else "no statement", "a statement", "" if each.statement else "a text to be asked about"
+        ),
+        Condition("known by a module", "yes" if each.known else "no", "no", "nothing to do: a module knows it" if each.known else ""),
+        _state(cube),
+        _lasting(cube),
+        _settled(cube, each.since, least.parameter_settle_seconds, now),
+        _sessions(usage.sessions, least.parameter_sessions),
+        Condition("recalls", f"{usage.recalls}", f"at least {least.parameter_uses}", f"{few} more recalls" if few > 0 else ""),
+        Condition("tasks", f"{usage.tasks}", f"at least {least.parameter_tasks}", f"{tasks} more tasks" if tasks > 0 else ""),
+        Condition(
+            "heat",
+            f"{usage.heat:.2f}",
+            f"at least {least.parameter_heat:g}",
+            "" if usage.heat >= least.parameter_heat else f"{cool} more recalls soon",
+        ),
+    ]
+
+
+def _state(cube: MemCube) -> Condition:
+    return Condition("state", str(cube.state), "active", "" if cube.state is State.ACTIVE else "to be active again, uncontested")
+
+
+def _lasting(cube: MemCube) -> Condition:
+    expires = cube.governance.expires_at
+    return Condition("expiry", expires.isoformat() if expires else "none", "none", "a life without an end" if expires else "")
+
+
+def _settled(cube: MemCube, known: datetime | None, seconds: float, now: datetime) -> Condition:
+    since = unchanged_since(cube, known)
+    until = since + timedelta(seconds=seconds)
+    missing = "" if (now - since).total_seconds() >= seconds else f"to stand unchanged until {until.isoformat(timespec='seconds')}"
+    return Condition("unchanged since", since.isoformat(timespec="seconds"), f"{seconds:g} s ago", missing)
+
+
+def _sessions(has: int, needs: int) -> Condition:
+    return Condition("sessions", f"{has}", f"at least {needs}", f"{needs - has} more sessions" if has < needs else "")
+
+
+def decide_module(
+    candidates: Sequence[Learnable],
+    failed: Collection[frozenset[CubeId]],
+    lately: Collection[frozenset[CubeId]],
+    thresholds: Thresholds,
+    now: datetime,
+    speed: Speed = NO_SPEED,
+) -> Move | None:
+    """Distil the memories of one scope that deserve it, when there are enough of them and the seconds they will save pay for the training.
+
+    failed: sources of modules that were rejected: exactly the same are not tried again. lately: of those that were rejected or taken off within
+    module_settle_seconds: what is half the same waits. Without a measured rate of prefilling nothing can be said to pay, and nothing
+    is distilled.
+    """
+    worthy = [each for each in candidates if all(condition.met for condition in module_conditions(each, thresholds, now))]
+    worthy = sorted(worthy, key=lambda each: (-each.cube.usage.heat, each.cube.id))[: thresholds.parameter_most]
+    ids = tuple(sorted(each.cube.id for each in worthy))
+    if len(ids) < thresholds.parameter_facts or frozenset(ids) in failed or any(2 * len(each & set(ids)) >= len(ids) for each in lately):
+        return None
+    saved = speed.computing(sum(expected_uses(each.cube.usage.heat, thresholds.horizon_seconds) * each.tokens for each in worthy))
+    cost = len(ids) * speed.distil
+    if saved <= 0 or saved < thresholds.idle_worth * cost:
+        return None
+    recalls = sum(each.cube.usage.recalls for each in worthy)
+    reason = (
+        f"{len(ids)} statements are hot (heat ≥ {thresholds.parameter_heat:g}) and settled, {recalls} recalls: {saved:.1f} s saved"
+        f" within {thresholds.horizon_seconds / 86400:g} days for {cost:.0f} s of training"
+    )
+    return Move("distil", ids, reason, seconds=saved)
 
 
 def _uses(candidates: Sequence[Candidate], ids: frozenset[CubeId]) -> str:
@@ -219,13 +404,23 @@ def decide_cold(modules: Sequence[MemCube], thresholds: Thresholds, now: datetim
     return [
         Move("revert", (cube.id,), f"cold: heat {cube.usage.heat:.2f} < {thresholds.module_heat:g} after {cube.usage.recalls} requests")
         for cube in modules
-        if cube.state is State.ACTIVE
-        and isinstance(cube.payload, Parameter)
-        and cube.payload.report is not None
-        and not cube.governance.frozen
+        if may_cool(cube)
         and cube.usage.heat < thresholds.module_heat
         and (now - cube.identifiers.created_at).total_seconds() >= thresholds.module_settle_seconds
     ]
+
+
+def may_cool(module: MemCube) -> bool:
+    """Whether a module is one that is taken off when nobody asks for it."""
+    payload = module.payload
+    distilled = isinstance(payload, Parameter) and payload.report is not None
+    return module.state is State.ACTIVE and distilled and not module.governance.frozen
+
+
+def cold_at(module: MemCube, thresholds: Thresholds, now: datetime) -> datetime:
+    """When such a module is taken off, if nobody asks for it until then."""
+    settled = module.identifiers.created_at + timedelta(seconds=thresholds.module_settle_seconds)
+    return max(settled, cools_at(module.usage.heat, thresholds.module_heat, now))
 
 
 def too_much(held: Fading, budget: Budget) -> list[int]:
@@ -243,3 +438,13 @@ def too_much(held: Fading, budget: Budget) -> list[int]:
     if budget.strength is not None:
         least.append(int(np.count_nonzero(held.halvings[order] > -np.log2(max(budget.strength, 1e-300)))))
     return [int(position) for position in order[: max(least)]]
+
+
+def next_too_weak(held: Fading, budget: Budget) -> float | None:
+    """In how many seconds the first of what is kept so far falls below the budget's strength, if nobody uses it; None for never."""
+    fading = (held.per_second > 0) & ~held.kept
+    if budget.strength is None or budget.strength <= 0 or not fading.any():
+        return None
+    left = -np.log2(max(budget.strength, 1e-300)) - held.halvings[fading]
+    left = left[left >= 0] / held.per_second[fading][left >= 0]
+    return float(left.min()) + 1.0 if len(left) else None

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from memos_core.changes import Add
+from memos_core.changes import Add, Record
 from memos_core.cube import (
     LOCAL_OWNER,
     Actor,
@@ -42,26 +42,18 @@ if TYPE_CHECKING:
     from memos_core.scheduler import Scheduler
 
 PROPOSED = "proposed from"
-_SEEN = "habits"
-"""Up to which change the log has been read."""
 
 
-def propose(house: House, least_sessions: int, now: datetime) -> list[Move]:
-    """Read the scopes that have grown since, and propose what came up in so many sessions."""
+def propose(house: House, number: int, scope: Scope, least_sessions: int, now: datetime) -> list[Move]:
+    """Read the log of a scope that has grown, and propose what came up in so many sessions."""
     with house.store.read() as view:
-        seen, latest = int((view.meta(_SEEN) or b"0").decode()), view.latest()
-        logs = [
-            (scope, records.log(view, number), records.derivations(view, number, PROPOSED)) for number, scope in records.grown(view, seen)
-        ]
+        log, known = records.log(view, number), records.derivations(view, number, PROPOSED)
+    said = [Said(id, role, session, text) for id, _, role, session, text in log]
+    versions = {id: version for id, version, *_ in log}
     moves = []
-    for scope, log, known in logs:
-        said = [Said(id, role, session, text) for id, _, role, session, text in log]
-        versions = {id: version for id, version, *_ in log}
-        for habit in habits(said, least_sessions):
-            if not any(_same(habit.ids, sources) for sources in known):
-                moves += _propose(house, scope, habit, versions, now)
-    if logs:
-        house.store.set_meta(_SEEN, str(latest).encode())
+    for habit in habits(said, least_sessions):
+        if not any(_same(habit.ids, sources) for sources in known):
+            moves += _propose(house, scope, habit, versions, now)
     return moves
 
 
@@ -87,12 +79,15 @@ def _propose(house: House, scope: Scope, habit: Habit, versions: dict[CubeId, in
     digest = hmac.digest(house.store.secret, dumps(["habit", *scope, habit.kind, habit.text]).encode(), "sha256")
     parents = tuple((id, versions[id]) for id in habit.ids)
     searchable = filed(house.store.secret, cube, vector, stated(cube))
-    add = Add(cube, LOCAL_OWNER, searchable, digest, parents, PROPOSED, reason)
+    with house.store.read() as view:
+        if view.known([digest]):
+            return []
+    add, move = Add(cube, LOCAL_OWNER, searchable, digest, parents, PROPOSED, reason), Move("propose", (cube.id,), reason)
     try:
-        (outcome,) = house.store.commit([add])
+        house.store.commit([add, Record(move, scope, now, cube.id)])
     except NotFound:  # one of the messages was erased meanwhile: the next tick reads what is left
         return []
-    return [Move("propose", (cube.id,), reason)] if outcome.kind == "added" else []
+    return [move]
 
 
 def proposed(house: House, place: Scope, now: datetime) -> list[MemCube]:

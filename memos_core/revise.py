@@ -10,7 +10,7 @@ from memos_core.access import may_enter, require, rules
 from memos_core.cube import Activation, Actor, CubeId, MemCube, Plaintext, State, as_text, as_validity
 from memos_core.errors import InvalidInput
 from memos_core.lifespan import check_transition, expired
-from memos_core.parse import as_access, as_member, as_path, as_priority, as_ttl
+from memos_core.parse import as_access, as_member, as_path, as_priority, as_tags, as_ttl
 
 
 def revised(
@@ -24,6 +24,7 @@ def revised(
     priority: float | None,
     read: Iterable[str | Sequence[str]] | None,
     write: Iterable[str | Sequence[str]] | None,
+    tags: Iterable[str] | None,
     state: State | str | None,
     valid_from: datetime | str | None,
     valid_to: datetime | str | None,
@@ -46,6 +47,8 @@ def revised(
         governance = governance.model_copy(update={"expires_at": clock + (as_ttl(ttl) or timedelta())})
     if priority is not None:
         governance = governance.model_copy(update={"priority": as_priority(priority)})
+    if tags is not None:
+        governance = governance.model_copy(update={"tags": as_tags(tags)})
     if read is not None or write is not None:
         if not rules(who, governance.scope):  # a write grant is not the right to hand out grants
             require(may_enter(who, governance.scope), who, "share", f"cube {cube.id}")

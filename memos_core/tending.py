@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
 
-from memos_core.changes import Label, Refile
+from memos_core.changes import Label, Record, Refile
 from memos_core.cube import LOCAL_OWNER, Scope
 from memos_core.errors import VersionConflict
 from memos_core.gardening import Facts, tended
@@ -47,8 +48,10 @@ def _refile(house: House, number: int, scope: Scope, now: datetime) -> Move | No
         return None
     reason = f"{len(np.unique(before[:, 0]))} concepts became {len(np.unique(concept))}, of {len(filed)} facts"
     places = tuple((facts.ids[place], int(concept[place]), int(task[place])) for place in changed)
-    house.store.commit([Refile(scope, places, LOCAL_OWNER, now, reason, length)])
-    return Move("refile", tuple(facts.ids[place] for place in changed), reason)
+    move = Move("refile", tuple(facts.ids[place] for place in changed), reason)
+    record = Record(replace(move, ids=()), scope, now)  # of the scope as a whole: there may be thousands
+    house.store.commit([Refile(scope, places, LOCAL_OWNER, now, reason, length), record])
+    return move
 
 
 def _label(house: House, number: int, scope: Scope, now: datetime) -> None:

@@ -66,6 +66,12 @@ def prefill(
     return payload, saved.data
 
 
+def read_ahead(engine: Any, sources: Sequence[MemCube], scope: Scope, system: str | None) -> None:
+    """Read the KV of a head, whose file has been attached, into RAM; what the file does not hold is computed. Raises EngineError."""
+    messages, plan = _head_prompt(sources, system)
+    engine.prefill(messages, scope, plan=plan)
+
+
 def _head_prompt(sources: Sequence[MemCube], system: str | None) -> tuple[Sequence[Message], Plan]:
     """The beginning that is kept. A template stands for itself: its fixed text is the system text, public as any caller's."""
     if [cube.identifiers.semantic_type for cube in sources] == [SemanticType.TEMPLATE]:

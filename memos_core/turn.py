@@ -102,6 +102,11 @@ class Turn:
         self._lock = threading.Lock()
         self._done: list[Remembered] | None = None
 
+    @property
+    def committed(self) -> bool:
+        """Whether it has been written."""
+        return self._done is not None
+
     def commit(self, reply: str, now: datetime | None = None) -> list[Remembered]:
         """Remember the user's message and the reply, and what was used, in one transaction.
 

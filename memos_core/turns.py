@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from memos_core.access import may, rules
-from memos_core.changes import Take
+from memos_core.changes import Saved, Take
 from memos_core.clashes import clashes
 from memos_core.credit import Credit, answered_from
 from memos_core.cube import Actor, CubeId, Scope, State, ancestors, as_time
@@ -21,7 +22,7 @@ from memos_core.lifespan import recallable
 from memos_core.modules import Chosen
 from memos_core.parse import notes
 from memos_core.pictures import noted_with_images, unflattened
-from memos_core.plan import Message, make_plan, render, strip_blocks
+from memos_core.plan import Message, Plan, make_plan, render, strip_blocks
 from memos_core.recall import Recall
 from memos_core.turn import Remembered, Turn, Visible
 from memos_core.writing import new_facts
@@ -40,10 +41,11 @@ def begun(
     token_budget: int,
     clock: datetime,
     chosen: Sequence[Chosen] = (),
+    task: int | None = None,
 ) -> Turn:
     """A turn under way with its plan and prompt. seen: the conversation as text; pictured: by index, messages that are more than text.
 
-    recall: what may enter the prompt. chosen: the modules that act on the request.
+    recall: what may enter the prompt. chosen: the modules that act on the request. task: the number of the task at hand, where it was named.
     """
     current = {hit.cube.id for hit in recall.hits if hit.cube.state is State.ACTIVE}
     with house.view() as view:
@@ -81,7 +83,7 @@ def begun(
         plan=plan,
         recall=recall,
         write=lambda turn, reply, at: _take(
-            house, turn, seen, pictured.get(seen.index), reply, who, clock if at is None else as_time(at, "now")
+            house, turn, seen, pictured.get(seen.index), reply, who, clock if at is None else as_time(at, "now"), task
         ),
     )
 
@@ -101,9 +103,9 @@ def _flags(recall: Recall, chosen: Sequence[Chosen]) -> tuple[dict[CubeId, list[
 
 
 def _take(
-    house: House, turn: Turn, seen: Visible, asked: Message | None, reply: str, actor: Actor, clock: datetime
+    house: House, turn: Turn, seen: Visible, asked: Message | None, reply: str, actor: Actor, clock: datetime, task: int | None
 ) -> Sequence[Remembered]:
-    """asked: the user's message, where it is more than text."""
+    """asked: the user's message, where it is more than text. task: the number of the one at hand, where it was named."""
     if not isinstance(reply, str):
         raise InvalidInput(f"the reply must be a str, got {type(reply).__name__}")
     template = Template(turn.scope, actor, turn.session)
@@ -114,19 +116,39 @@ def _take(
     digests = [identity(house.store.secret, template, item, None, turn.key) for item in noted]
     adds = new_facts(house, template, noted, digests, None, clock)
     adds += gleaned(house, adds, clock)
-    used = tuple((item.id, item.form) for item in (*turn.plan.inject, *turn.plan.reuse, *turn.plan.activate) if item.recalled)
-    used += tuple((module, "activate") for module in turn.plan.modules)
     answered = _answered(house, turn, seen, answer["content"])
-    take = Take(turn.scope, turn.session, turn.key, clock, seen.system, tuple(adds), used, turn.plan.placed, answered)
+    saved, whole = _saved(house, turn.plan)
+    take = Take(
+        turn.scope, turn.session, turn.key, clock, seen.system, tuple(adds), turn.plan.uses, turn.plan.placed, answered, saved, whole, task
+    )
     (outcome,) = house.store.commit([take])
+    house.traffic.ended(turn)
     return [Remembered.of(each) for each in outcome.each[: len(noted)]]
 
 
+def _saved(house: House, plan: Plan) -> tuple[tuple[Saved, ...], tuple[int, float]]:
+    """What KV and modules made unnecessary to compute, by cube, and all in all: the head's tokens, and those of the text that stays out."""
+    speed, tokens = house.speed, Counter[CubeId]()
+    for item in (*plan.reuse, *plan.activate):
+        if item.through is not None and item.recalled:
+            tokens[item.id] += item.tokens or house.count(f"{item.text}\n")
+        if item.through is not None and item.form == "activate":
+            tokens[item.through] += item.tokens
+    for head in {item.through for item in plan.reuse if item.through is not None}:
+        tokens[head] += plan.head_tokens
+    whole = plan.head_tokens + plan.saved_tokens
+    return tuple(Saved(id, size, speed.computing(size)) for id, size in tokens.items()), (whole, speed.computing(whole))
+
+
 def _answered(house: House, turn: Turn, seen: Visible, reply: str) -> frozenset[CubeId]:
-    """What of the memory in the prompt the reply came from."""
-    present = [*turn.plan.inject, *turn.plan.reuse]
-    if not present or not reply.strip():
+    """What of the memory that reached the model the reply came from. Of what a module knows, the words tell alone."""
+    present, known = [*turn.plan.inject, *turn.plan.reuse], turn.plan.activate
+    if not reply.strip():
         return frozenset()
+    from_weights = {known[place].id for place in answered_from(seen.user["content"], reply, [item.text for item in known])}
+    from_weights |= {item.through for item in known if item.id in from_weights and item.through is not None}
+    if not present:
+        return frozenset(from_weights)
     texts, attention = [item.text for item in present], None
     if house.credit is Credit.ATTENTION:
         try:
@@ -134,4 +156,5 @@ def _answered(house: House, turn: Turn, seen: Visible, reply: str) -> frozenset[
         except (EngineError, InvalidInput) as problem:  # the words tell nearly as much, and the turn is worth more than the count
             _LOG.warning("attention could not be read, uses are counted by words: %s", problem)
     places = answered_from(seen.user["content"], reply, texts, attention)
-    return frozenset(present[place].id for place in places)
+    from_text = {present[place].id for place in places}
+    return frozenset(from_text | from_weights | {item.through for item in present if item.id in from_text and item.through is not None})

@@ -12,10 +12,11 @@ import pytest
 from conftest import NOW, bag_of_words
 
 from memos_core import AccessDenied, Activation, MemOS, NotAvailable, StoreUnusable
-from memos_core.changes import Add, Relate
+from memos_core.changes import Add, Record, Relate
 from memos_core.conflict.resolution import Related
 from memos_core.cube import LOCAL_OWNER, ActivationForm, Parameter, ParameterForm, State, new_id
 from memos_core.intake import as_searchable
+from memos_core.policy import Move
 from memos_core.proposing import PROPOSED
 from memos_core.transform import activation_cube
 
@@ -32,6 +33,7 @@ REFUSED: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "update": lambda m, id, kv, who: m.update(id, priority=1.0, **who),
     "rollback": lambda m, id, kv, who: m.rollback(id, 1, **who),
     "forget": lambda m, id, kv, who: m.forget([id], **who),
+    "feedback": lambda m, id, kv, who: m.feedback(id, **who),
     "diff": lambda m, id, kv, who: m.diff(id, 1, 1, **who),
     "lineage": lambda m, id, kv, who: m.lineage(id, **who),
     "links": lambda m, id, kv, who: m.links(id, **who),
@@ -58,6 +60,10 @@ REFUSED: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "revert": lambda m, id, kv, who: m.revert(id, **who),
     "verbalise": lambda m, id, kv, who: m.verbalise(id, **who),
     "accept": lambda m, id, kv, who: m.accept(id, **who),
+    "explain": lambda m, id, kv, who: m.explain(id, **who),
+    "usage": lambda m, id, kv, who: m.usage(ANA, **who),
+    "prefetch": lambda m, id, kv, who: m.prefetch(ANA, **who),
+    "worker": lambda m, id, kv, who: (m if not who else m.as_actor(who["actor"])).worker(),
     "tick": lambda m, id, kv, who: (m if not who else m.as_actor(who["actor"])).tick(NOW),
 }
 EMPTY: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
@@ -69,6 +75,7 @@ EMPTY: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "tree": lambda m, id, kv, who: m.tree(ANA, **who),
     "graph": lambda m, id, kv, who: m.graph(ANA, **who),
     "timeline": lambda m, id, kv, who: m.timeline(scope=ANA, between=("2000-01-01T00:00Z", "2100-01-01T00:00Z"), **who),
+    "moves": lambda m, id, kv, who: [*m.moves(ANA, **who), *m.moves(**who)],
     "audit": lambda m, id, kv, who: [*m.audit(ANA, **who), *m.audit(id=id, **who)],
 }
 OPEN = {"as_actor", "close", "open", "path", "relation"}  # touch no memory
@@ -100,6 +107,7 @@ def house(memos: MemOS) -> tuple[MemOS, str, str]:
     waiting = memos.get(proposal.id).model_copy(update={"id": new_id(), "state": State.QUARANTINED})
     found = as_searchable(waiting, bag_of_words(["Answer in one sentence."])[0])
     memos._store.commit([Add(waiting, LOCAL_OWNER, found, parents=((proposal.id, 1),), relation=PROPOSED)])
+    memos._store.commit([Record(Move("drop", (cube.id,), "cold"), ANA, NOW)])
     memos._house = replace(memos._house, engine=Keeper())
     return memos, done.id, cube.id
 
@@ -107,7 +115,7 @@ def house(memos: MemOS) -> tuple[MemOS, str, str]:
 def test_the_tables_are_complete() -> None:
     public = {name for name in dir(MemOS) if not name.startswith("_")}
     assert public == {*REFUSED, *EMPTY, *OPEN, *NUMBERS, *ABSENT}
-    for name in {*REFUSED, *EMPTY} - {"tick"}:
+    for name in {*REFUSED, *EMPTY} - {"tick", "worker"}:
         assert "actor" in inspect.signature(getattr(MemOS, name)).parameters, name
     for name in public - {"path"}:
         assert getattr(MemOS, name).__doc__, name
@@ -153,8 +161,8 @@ def test_a_closed_memory_says_so(house: tuple[MemOS, str, str]) -> None:
     view = memos.as_actor(ANA)
     memos.close()
     calls = {
-        name: call for name, call in {**REFUSED, **EMPTY}.items() if name not in ("promote", "steering", "install")
-    }  # these ask for the engine first
+        name: call for name, call in {**REFUSED, **EMPTY}.items() if name not in ("promote", "steering", "install", "worker")
+    }  # these ask for the engine first, and a worker touches nothing before it is started
     for name, call in calls.items():
         with pytest.raises(StoreUnusable, match="has been closed; open it again"):
             call(memos, id, kv, {})

@@ -81,7 +81,7 @@ def test_a_changed_template_is_not_served_from_old_kv(memos: MemOS) -> None:
     (made,) = memos.remember(TEMPLATE, scope=ANA, semantic_type="template")
     (kv,) = memos.promote(made.id, to="activation")
     memos.update(made.id, text=TEMPLATE.replace("kind", "strict"))
-    assert [move.kind for move in memos.tick(NOW)] == ["drop"]
+    assert [move.kind for move in memos.tick(NOW)] == ["prefill"]  # made again, from the text as it is
     assert memos.get(kv.id).state is State.ARCHIVED
     assert "strict" in memos.fill(made.id, VALUES)[0]["content"]
 

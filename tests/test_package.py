@@ -18,16 +18,16 @@ LAYERS: list[set[str]] = [
     {"cube"},
     set(
         """absent access analyse changes clashes conflict credit differences duplicate embed examination gardening habits
-        hierarchy intake labels lessons lifespan outline parse past plan policy rates recall residency revise routing
-        statements turn when""".split()
+        hierarchy intake labels lessons lifespan outline parse past plan policies policy rates recall residency revise routing
+        statements turn value when""".split()
     ),
     set(
-        """blobs books forgetting
-        gleaning governing heads house index learning links matching modules parts pictures proposing reading scheduler store tending transform turns
-        writing""".split()
+        """blobs books budgeting explaining forgetting
+        gleaning governing heads holding house index learning links matching modules parts pictures proposing reading reviewing scheduler store
+        tending traffic transform turns worker writing""".split()
     ),
     {"bound"},
-    {"browsing", "forms", "lifecycle", "parameters", "sources"},
+    {"browsing", "forms", "lifecycle", "parameters", "scheduling", "sources"},
     {"memos"},
     {"__init__"},
 ]

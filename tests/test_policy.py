@@ -6,13 +6,44 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from conftest import NOW
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memos_core import Governance, Identifiers, MemCube, Plaintext, State, Thresholds, Usage
+from memos_core import (
+    LATENCY,
+    MEMORY,
+    QUALITY,
+    Governance,
+    Identifiers,
+    InvalidInput,
+    MemCube,
+    Plaintext,
+    State,
+    Thresholds,
+    Usage,
+    View,
+    lifespan,
+)
 from memos_core.cube import Precision
-from memos_core.policy import Candidate, Held, Move, choose_head, decide_expiry, decide_head, decide_room, stable
+from memos_core.lifespan import as_log2, cools_at
+from memos_core.policies import checked
+from memos_core.policy import (
+    NO_TRAINING,
+    Candidate,
+    Held,
+    Learnable,
+    Move,
+    choose_head,
+    decide_expiry,
+    decide_head,
+    decide_module,
+    decide_room,
+    head_conditions,
+    stable,
+)
+from memos_core.value import Speed
 
 THRESHOLDS = Thresholds()
 
@@ -194,3 +225,139 @@ def test_expiry_is_to_the_second() -> None:
         return bool(decide_expiry([cube(1, governance=governance)], NOW))
 
     assert due(0) and due(-1) and not due(1)
+
+
+# ---------------------------------------------------------------------- weights
+FAST = Speed(prefill=500.0)
+WEIGHTS = Thresholds(distil=True, parameter_facts=2, parameter_most=4, parameter_heat=1.0)
+LEARNABLES = st.lists(
+    st.builds(
+        lambda number, heat, recalls, sessions, tags, state, age, statement, known: Learnable(
+            cube(number, heat, age_days=age, state=state).model_copy(
+                update={
+                    "usage": Usage(recalls=recalls, sessions=sessions, tasks=1, last_used_at=NOW, heat=heat),
+                    "governance": Governance(scope=("ana",), owner=("ana",), tags=tags),
+                }
+            ),
+            20,
+            statement,
+            known,
+        ),
+        st.integers(0, 999),
+        st.floats(0, 6),
+        st.integers(0, 9),
+        st.integers(0, 5),
+        st.sampled_from([(), (), (), ("no-training",), ("secret",)]),
+        st.sampled_from([State.ACTIVE, State.ACTIVE, State.ACTIVE, State.CONTESTED]),
+        st.sampled_from([30.0, 30.0, 1.0]),
+        st.sampled_from([True, True, True, False]),
+        st.sampled_from([False, False, False, True]),
+    ),
+    min_size=2,
+    max_size=8,
+    unique_by=lambda each: each.cube.id,
+)
+
+
+@given(LEARNABLES)
+def test_only_what_may_and_pays_goes_into_weights(candidates: list[Learnable]) -> None:
+    move = decide_module(candidates, [], [], WEIGHTS, NOW, FAST)
+    if move is None:
+        return
+    assert move.kind == "distil" and 2 <= len(move.ids) <= 4 and move.seconds > 0
+    for each in candidates:
+        if each.cube.id in move.ids:
+            usage = each.cube.usage
+            assert each.cube.state is State.ACTIVE and NO_TRAINING not in each.cube.governance.tags
+            assert each.statement and not each.known and usage.recalls >= 5 and usage.sessions >= 3 and usage.heat >= 1
+            assert NOW - each.cube.identifiers.occurred_at >= timedelta(days=7)
+    assert decide_module(candidates, [frozenset(move.ids)], [], WEIGHTS, NOW, FAST) is None, "what failed is not tried again"
+    assert decide_module(candidates, [], [frozenset(move.ids)], WEIGHTS, NOW, FAST) is None
+    known = [replace(each, known=each.known or each.cube.id in move.ids) for each in candidates]
+    after = decide_module(known, [], [], WEIGHTS, NOW, FAST)  # more than one module's worth goes into the next
+    assert after is None or not set(after.ids) & set(move.ids)
+    assert decide_module(candidates, [], [], WEIGHTS, NOW) is None, "without a measured rate nothing can pay"
+    assert decide_module(candidates, [], [], replace(WEIGHTS, distil=False), NOW, FAST) is None
+    assert decide_module(candidates, [], [], replace(WEIGHTS, idle_worth=1e9), NOW, FAST) is None, "it has to break even"
+
+
+@given(LEARNABLES, st.integers(0, 7), st.floats(0.01, 5), st.integers(1, 9))
+def test_more_use_never_keeps_a_memory_out_of_weights(candidates: list[Learnable], which: int, more: float, recalls: int) -> None:
+    move = decide_module(candidates, [], [], WEIGHTS, NOW, FAST)
+    if move is None or which >= len(move.ids):
+        return
+    grown = {"heat": lambda usage: usage.heat + more, "recalls": lambda usage: usage.recalls + recalls}
+    again = [
+        replace(
+            each,
+            cube=each.cube.model_copy(
+                update={"usage": each.cube.usage.model_copy(update={k: f(each.cube.usage) for k, f in grown.items()})}
+            ),
+        )
+        if each.cube.id == move.ids[which]
+        else each
+        for each in candidates
+    ]
+    after = decide_module(again, [], [], WEIGHTS, NOW, FAST)
+    assert after is not None and move.ids[which] in after.ids
+
+
+@given(CANDIDATES)
+def test_the_conditions_say_what_the_decision_does(candidates: list[Candidate]) -> None:
+    roomy = Thresholds(head_tokens=10_000)
+    chosen = {each.cube.id for each in choose_head(candidates, roomy, NOW)}
+    for each in candidates:
+        conditions = head_conditions(each, roomy, NOW)
+        assert all(condition.met for condition in conditions) == (each.cube.id in chosen)
+        assert all(condition.met == (condition.missing == "") for condition in conditions)
+
+
+def test_thresholds_that_would_move_memory_to_and_fro_are_refused() -> None:
+    for wrong in ({"enter_heat": 0.9}, {"stay_heat": 2.0}, {"stay_heat": 0.0}, {"module_heat": 1.8}, {"parameter_most": 1}):
+        with pytest.raises(InvalidInput):
+            Thresholds(**wrong)
+    for ready in (LATENCY, MEMORY, QUALITY):
+        assert ready.enter_heat > ready.stay_heat
+    assert LATENCY.distil and not QUALITY.distil and MEMORY.activation_bytes < QUALITY.activation_bytes < LATENCY.activation_bytes
+
+
+@given(st.floats(0.01, 50), st.floats(0.01, 5))
+def test_a_memory_cools_when_it_is_said_to(hot: float, below: float) -> None:
+    at = cools_at(hot, below, NOW)
+    stored = as_log2(hot, NOW)
+    assert lifespan.heat(stored, NOW) == pytest.approx(hot)
+    assert lifespan.heat(stored, at) < below and lifespan.heat(stored, at - timedelta(seconds=2)) >= below * (1 - 1e-9)
+
+
+def view(*candidates: Candidate, held: tuple[MemCube, ...] = (), modules: tuple[MemCube, ...] = ()) -> View:
+    return View(("ana",), candidates, held, modules, Speed())
+
+
+def test_a_function_may_not_move_what_must_stay() -> None:
+    young, contested = cube(1, age_days=0.01), cube(2, state=State.CONTESTED)
+    secret = cube(3).model_copy(update={"governance": Governance(scope=("ana",), owner=("ana",), tags=("no-training",))})
+    precious, frozen = (
+        cube(4, priority=1.0),
+        cube(5).model_copy(update={"governance": cube(5).governance.model_copy(update={"frozen": True})}),
+    )
+    fine = cube(6)
+    seen = view(
+        *(Candidate(each, 20, False) for each in (young, contested, secret, precious, fine)), held=(frozen, cube(7)), modules=(cube(8),)
+    )
+    refused = [
+        ("prefill", young, "has not stood"), ("prefill", contested, "contested"), ("distil", young, "has not stood"),
+        ("distil", contested, "contested"), ("distil", secret, "no-training"), ("archive", contested, "contested"), ("archive", precious, "priority is 1"),
+        ("drop", frozen, "frozen"), ("drop", fine, "not among those"), ("revert", fine, "not among those"), ("erase", fine, "it may return"),
+        ("keep", fine, "keep with ids"),
+    ]  # fmt: skip
+    for kind, which, why in refused:
+        with pytest.raises(InvalidInput, match=why):
+            checked(Move(kind, (which.id,), "r"), seen, THRESHOLDS, NOW)
+    with pytest.raises(InvalidInput, match="without"):
+        checked(Move("drop", (), "r"), seen, THRESHOLDS, NOW)
+    with pytest.raises(InvalidInput, match="pick fewer"):
+        checked(Move("prefill", (fine.id,), "r"), seen, Thresholds(head_tokens=19), NOW)
+    with pytest.raises(InvalidInput, match="return a Move"):
+        checked("prefill", seen, THRESHOLDS, NOW)  # type: ignore[arg-type]
+    for kind, which in (("prefill", fine), ("distil", fine), ("archive", fine), ("drop", cube(7)), ("revert", cube(8))):
+        assert checked(Move(kind, (which.id,), "r"), seen, THRESHOLDS, NOW).ids == (which.id,)

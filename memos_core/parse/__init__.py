@@ -115,6 +115,13 @@ def _actors(given: Iterable[Any], name: str) -> tuple[Actor, ...]:
     return tuple(dict.fromkeys(as_scope(item, f"an actor in {name}") for item in given))
 
 
+def as_tags(given: Iterable[str]) -> tuple[str, ...]:
+    """Sensitivity tags, each once. Raises InvalidInput."""
+    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+        raise InvalidInput(f"tags must be a list of words, such as ['no-training'], got {given!r:.80}")
+    return tuple(dict.fromkeys(as_text(each, "a tag") for each in given))
+
+
 def as_member(kind: type[Member], value: Any, name: str) -> Member:
     """A member of an enumeration, from itself or its text. Raises InvalidInput."""
     try:

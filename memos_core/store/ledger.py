@@ -7,19 +7,21 @@ import secrets
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC
 
 from memos_core.changes import (
     Add,
     Change,
     Describe,
     Erase,
+    Judge,
     Label,
     Name,
     Outcome,
     Queue,
+    Record,
     Refile,
     Relate,
+    Reviewed,
     Revise,
     Searchable,
     SetBudget,
@@ -29,8 +31,7 @@ from memos_core.changes import (
 from memos_core.conflict.resolution import Resolution
 from memos_core.cube import Activation, CubeId, MemCube, Parameter, Plaintext, State, blob_of, canonical, scope_key, scope_of_key
 from memos_core.errors import NotFound, VersionConflict
-from memos_core.lifespan import warmed
-from memos_core.store import filing
+from memos_core.store import agenda, filing, uses
 from memos_core.store.chains import HEAD_COLUMNS, audit, commitment, head_columns, load, next_version, scope_ids, write_version
 from memos_core.store.disputes import follow, relate, settle_contested, untie
 
@@ -77,16 +78,26 @@ def apply(db: sqlite3.Connection, change: Change) -> Outcome:
             return filing.name(db, change)
         case Label():
             return filing.label(db, change)
-        case Queue(scope, form, ids):
-            _queue(db, scope_ids(db, scope)[-1], form, ids)
+        case Queue(scope, form, ids, reason, seconds):
+            _queue(db, scope_ids(db, scope)[-1], form, ids, reason, seconds)
             return Outcome("queued")
         case Unqueue(number):
             db.execute("DELETE FROM retraining WHERE number = ?", (number,))
             return Outcome("queued")
+        case Judge():
+            uses.judge(db, change)
+            return Outcome("judged")
+        case Record():
+            agenda.record(db, change)
+            return Outcome("recorded")
+        case Reviewed():
+            agenda.reviewed(db, change)
+            return Outcome("reviewed")
 
 
-def _queue(db: sqlite3.Connection, scope: int, form: str, ids: Sequence[CubeId]) -> None:
-    db.execute("INSERT INTO retraining (scope, form, ids) VALUES (?, ?, ?)", (scope, str(form), json.dumps(list(ids))))
+def _queue(db: sqlite3.Connection, scope: int, form: str, ids: Sequence[CubeId], reason: str = "", seconds: float = 0.0) -> None:
+    row = (scope, str(form), json.dumps(list(ids)), reason, seconds)
+    db.execute("INSERT INTO retraining (scope, form, ids, reason, seconds) VALUES (?,?,?,?,?)", row)
 
 
 def _describe(db: sqlite3.Connection, change: Describe) -> Outcome:
@@ -289,6 +300,7 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
             ("merged", "id"),
         ):
             db.execute(f"DELETE FROM {table} WHERE {column} = ?", (cube,))
+        agenda.forget(db, cube)
         db.execute("UPDATE versions SET body = NULL WHERE id = ?", (cube,))
         survivors |= dict.fromkeys(untie(db, cube))
         if concept:
@@ -321,42 +333,8 @@ def _take(db: sqlite3.Connection, change: Take) -> Outcome:
                 each.append(Outcome("merged", (known,)))
         return Outcome("known", each=tuple(each))
     each = [_add(db, add) for add in change.adds]
-    for cube, form in change.used:
-        _use(db, cube, form, scope, change)
-    recalled = {cube for cube, _ in change.used}
-    for cube in sorted(change.answered - recalled):  # it stood there already
-        db.execute("UPDATE usage SET uses = uses + 1 WHERE id = ?", (cube,))
+    uses.count(db, scope, change)
     for position, (cube, version) in enumerate(change.placed):
         if db.execute("SELECT 1 FROM cubes WHERE id = ?", (cube,)).fetchone():
             db.execute("INSERT INTO placements VALUES (?,?,?,?,?,?)", (scope, change.session, change.turn, position, cube, version))
     return Outcome("taken", each=tuple(each))
-
-
-def _use(db: sqlite3.Connection, cube: CubeId, form: str, scope: int, change: Take) -> None:
-    found = db.execute(
-        "SELECT c.scope, u.recalls, u.uses, u.sessions, u.last_used_at, u.heat_log2 FROM cubes c LEFT JOIN usage u USING (id) WHERE c.id = ?",
-        (cube,),
-    )
-    row = found.fetchone()
-    if not row:  # forgotten while the turn was under way
-        return
-    home, recalls, uses, sessions, last, heat_log2 = row
-    answered = cube in change.answered
-    again = db.execute("SELECT 1 FROM usage_events WHERE id = ? AND session = ? LIMIT 1", (cube, change.session)).fetchone()
-    stamp = change.at.timestamp()
-    db.execute(
-        "INSERT INTO usage_events (id, scope, session, turn, form, at, used) VALUES (?,?,?,?,?,?,?)",
-        (cube, scope, change.session, change.turn, form, stamp, answered),
-    )
-    db.execute(
-        "INSERT OR REPLACE INTO usage (id, scope, recalls, uses, sessions, last_used_at, heat_log2) VALUES (?,?,?,?,?,?,?)",
-        (
-            cube,
-            home,
-            (recalls or 0) + 1,
-            (uses or 0) + answered,
-            (sessions or 0) + (0 if again else 1),
-            max(last or 0.0, stamp),
-            warmed(heat_log2, change.at.astimezone(UTC)),
-        ),
-    )

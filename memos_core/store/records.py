@@ -122,7 +122,7 @@ def fading(view: Snapshot, scope: Scope, now: datetime) -> Fading:
     rows = view.db.execute(
         "SELECT c.id, c.occurred_at, c.priority, c.state = 'contested', length(CAST(json_extract(CAST(c.body AS TEXT), '$.payload.text') AS BLOB)),"
         " coalesce(json_extract(CAST(c.body AS TEXT), '$.identifiers.mentions'), 1), coalesce(u.recalls, 0), coalesce(u.last_used_at, c.occurred_at),"
-        f" iif(c.version > 1 AND v.action IN {_RENEWED}, v.at, c.occurred_at) FROM cubes c JOIN scopes s ON s.scope = c.scope"
+        f" iif(c.version > 1 AND v.action IN {_RENEWED}, v.at, c.occurred_at) FROM scopes s CROSS JOIN cubes c ON c.scope = s.scope"
         " JOIN versions v ON v.id = c.id AND v.version = c.version LEFT JOIN usage u ON u.id = c.id"
         " WHERE s.key >= ? AND s.key < ? AND c.kind = 'plaintext' AND c.state IN ('active', 'contested', 'superseded')"
         " AND (c.expires_at IS NULL OR c.expires_at > ?) ORDER BY c.row",
@@ -133,14 +133,16 @@ def fading(view: Snapshot, scope: Scope, now: datetime) -> Fading:
         np.array([row[1:] for row in rows], dtype=np.float64).reshape(-1, 8).T
     )
     age = np.maximum(now.timestamp() - np.maximum(np.maximum(said, used), renewed), 0.0)
-    faded = halvings(age, recalls + mentions - 1, priority)
-    return Fading(ids, faded, said, size.astype(np.int64), (contested > 0) | (priority >= 1))
+    uses = recalls + mentions - 1
+    return Fading(
+        ids, halvings(age, uses, priority), halvings(1.0, uses, priority), said, size.astype(np.int64), (contested > 0) | (priority >= 1)
+    )
 
 
 def archived_before(view: Snapshot, scope: Scope, before: datetime) -> list[CubeId]:
     """Plaintext at or below a scope that the scheduler archived by a time, and that nobody has touched since."""
     rows = view.db.execute(
-        "SELECT c.id FROM cubes c JOIN scopes s ON s.scope = c.scope JOIN versions v ON v.id = c.id AND v.version = c.version"
+        "SELECT c.id FROM scopes s CROSS JOIN cubes c ON c.scope = s.scope JOIN versions v ON v.id = c.id AND v.version = c.version"
         " WHERE s.key >= ? AND s.key < ? AND c.kind = 'plaintext' AND c.state = 'archived' AND v.action IN ('archive', 'expire') AND v.at <= ?"
         " ORDER BY c.row",
         (*below(scope), before.timestamp()),
@@ -148,18 +150,19 @@ def archived_before(view: Snapshot, scope: Scope, before: datetime) -> list[Cube
     return [row[0] for row in rows]
 
 
+def first_archived(view: Snapshot, scope: Scope) -> datetime | None:
+    """When the first of what `archived_before` would find was archived."""
+    (at,) = view.db.execute(
+        "SELECT min(v.at) FROM scopes s CROSS JOIN cubes c ON c.scope = s.scope JOIN versions v ON v.id = c.id AND v.version = c.version"
+        " WHERE s.key >= ? AND s.key < ? AND c.kind = 'plaintext' AND c.state = 'archived' AND v.action IN ('archive', 'expire')",
+        below(scope),
+    ).fetchone()
+    return None if at is None else datetime.fromtimestamp(at, UTC)
+
+
 # ---------------------------------------------------------------------- what is said again and again
 LONGEST_LOG = 5_000
 """The newest messages of a scope that are looked at."""
-
-
-def grown(view: Snapshot, seq: int) -> list[tuple[int, Scope]]:
-    """Scopes in which something was said after a change: number, scope."""
-    rows = view.db.execute(
-        "SELECT s.scope, s.key FROM scopes s WHERE s.scope IN (SELECT scope FROM audit WHERE seq > ? AND action IN ('add', 'merge')) ORDER BY s.key",
-        (seq,),
-    )
-    return [(number, scope_of_key(key)) for number, key in rows]
 
 
 def log(view: Snapshot, scope: int) -> list[tuple[CubeId, int, str, str, str]]:

@@ -127,12 +127,53 @@ _MODULES = """
 CREATE TABLE retraining (number INTEGER PRIMARY KEY, scope INTEGER NOT NULL, form TEXT NOT NULL, ids TEXT NOT NULL);
 """
 
+_SCHEDULE = """
+-- What use has brought. tasks: distinct ones, known_tasks: their numbers, at most 64; successes: turns that the caller said went well;
+-- what was saved, by the machine's own rates.
+ALTER TABLE usage ADD COLUMN successes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE usage ADD COLUMN tasks INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE usage ADD COLUMN known_tasks TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE usage ADD COLUMN tokens_saved INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE usage ADD COLUMN seconds_saved REAL NOT NULL DEFAULT 0;
+-- task: its number; a keyed hash where the caller named it; 0 for none.
+ALTER TABLE usage_events ADD COLUMN task INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE usage_events ADD COLUMN success INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX usage_events_turn ON usage_events (scope, session, turn);
+-- The same per scope, of its turns: numbers alone.
+CREATE TABLE scope_usage (scope INTEGER PRIMARY KEY, turns INTEGER NOT NULL, recalls INTEGER NOT NULL, uses INTEGER NOT NULL,
+  successes INTEGER NOT NULL, tokens_saved INTEGER NOT NULL, seconds_saved REAL NOT NULL, last_used_at REAL NOT NULL);
+CREATE INDEX scope_usage_live ON scope_usage (last_used_at);
+
+-- When the scheduler has to look at what of a scope again; 0 for at once. `asked` grows with every demand, so that none is lost.
+CREATE TABLE reviews (kind TEXT NOT NULL, scope INTEGER NOT NULL, at REAL NOT NULL, asked INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (kind, scope)) WITHOUT ROWID;
+CREATE INDEX reviews_at ON reviews (at);
+DELETE FROM meta WHERE key = 'habits';
+
+-- Why what is queued is to be distilled, where use asks for it, and what that is expected to save.
+ALTER TABLE retraining ADD COLUMN reason TEXT NOT NULL DEFAULT '';
+ALTER TABLE retraining ADD COLUMN seconds REAL NOT NULL DEFAULT 0;
+
+-- What the scheduler moved, and why. made: the cube that came of it, whose use since is what the move has gained.
+CREATE TABLE moves (number INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, scope INTEGER NOT NULL, reason TEXT NOT NULL,
+  made TEXT, estimated REAL NOT NULL);
+CREATE INDEX moves_scope ON moves (scope, at);
+CREATE TABLE moved (id TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (id, number)) WITHOUT ROWID;
+CREATE INDEX moved_number ON moved (number);
+
+-- What is archived is not due any more, and what has a file is found without reading the rest.
+DROP INDEX cubes_expiry;
+CREATE INDEX cubes_due ON cubes (expires_at) WHERE expires_at IS NOT NULL AND state NOT IN ('archived', 'rejected');
+CREATE INDEX cubes_blob ON cubes (blob) WHERE blob IS NOT NULL;
+"""
+
 MIGRATIONS: tuple[tuple[int, str, str], ...] = (
     (1, "the first schema", _INITIAL),
     (2, "the hierarchy, and features for ranking", _HIERARCHY),
     (3, "validity, relations, merged messages and budgets", _LIFE),
     (4, "what answers came from", _USES),
     (5, "modules that are to be made again", _MODULES),
+    (6, "what use brings, what is due when, and what was moved", _SCHEDULE),
 )
 VERSION = MIGRATIONS[-1][0]
 

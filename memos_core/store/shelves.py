@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from memos_core.cube import CubeId, Scope, scope_of_key
+from memos_core.cube import CubeId
 from memos_core.hierarchy import Place, concept_id
 
 
@@ -91,6 +91,14 @@ class Shelves:
                 numbers[position] = concept_id(str(numbers[position]), label)
         return replace(place, concept=numbers[0], task=numbers[1])
 
+    def task_named(self, scope: int, name: str) -> int | None:
+        """The task of a scope that goes by a name; None for none."""
+        row = self.db.execute(
+            "SELECT concept FROM concepts WHERE scope = ? AND parent = 0 AND lower(label) = ? ORDER BY given DESC, concept LIMIT 1",
+            (scope, name.strip().lower()),
+        ).fetchone()
+        return int(row[0]) if row else None
+
     def audit_length(self, scope: int) -> int:
         """How many entries the audit log of a scope has."""
         return int(self.db.execute("SELECT length FROM scopes WHERE scope = ?", (scope,)).fetchone()[0])
@@ -99,17 +107,19 @@ class Shelves:
         """The names within a scope that are the caller's, or were read when there were about as many facts as now."""
         rows = self.db.execute(
             "SELECT k.concept, k.label FROM concepts k WHERE k.scope = ? AND k.label <> '' AND (k.given = 1 OR 1.33 * k.labelled + 2 >="
-            " (SELECT count(*) FROM cubes c LEFT JOIN concepts p ON p.concept = c.concept WHERE c.concept = k.concept OR p.parent = k.concept))",
+            " (SELECT count(*) FROM cubes c WHERE c.concept = k.concept AND c.concept <> 0) + (SELECT count(*) FROM concepts p CROSS JOIN cubes c"
+            " ON c.concept = p.concept AND c.concept <> 0 WHERE p.scope = k.scope AND p.parent = k.concept))",
             (scope,),
         )
         return dict(rows.fetchall())
 
-    def untended(self) -> list[tuple[int, Scope]]:
-        """Scopes with facts that are not filed, or concepts that have no label or have grown by a third since it was read: number, scope."""
-        rows = self.db.execute(
-            "SELECT DISTINCT s.scope, s.key FROM scopes s JOIN concepts k ON k.scope = s.scope WHERE k.given = 0 AND k.parent <> 0"
-            " AND (k.label = '' OR (SELECT count(*) FROM cubes c WHERE c.concept = k.concept) > 1.33 * k.labelled + 2)"
-            " UNION SELECT s.scope, s.key FROM scopes s JOIN cubes c ON c.scope = s.scope WHERE c.concept = 0 AND c.kind = 'plaintext'"
-            " AND c.state IN ('active', 'contested', 'superseded') ORDER BY 2"
-        )
-        return [(number, scope_of_key(key)) for number, key in rows]
+    def untended(self, scope: int) -> bool:
+        """Whether a scope holds facts that are not filed, or concepts that have no label or have grown by a third since it was read."""
+        found = self.db.execute(
+            "SELECT EXISTS (SELECT 1 FROM concepts k WHERE k.scope = ?1 AND k.given = 0 AND k.parent <> 0"
+            " AND (k.label = '' OR (SELECT count(*) FROM cubes c WHERE c.concept = k.concept AND c.concept <> 0) > 1.33 * k.labelled + 2))"
+            " OR EXISTS (SELECT 1 FROM cubes c INDEXED BY cubes_scope_session WHERE c.scope = ?1 AND c.concept = 0 AND c.kind = 'plaintext'"
+            " AND c.state IN ('active', 'contested', 'superseded'))",
+            (scope,),
+        ).fetchone()
+        return bool(found[0])

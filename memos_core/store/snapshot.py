@@ -12,11 +12,15 @@ from typing import Any
 from memos_core.access import rules
 from memos_core.cube import LOCAL_OWNER, Actor, CubeId, MemCube, Scope, State, Usage, ancestors, contains, scope_key, scope_of_key
 from memos_core.errors import StoreCorrupt
-from memos_core.lifespan import heat
+from memos_core.lifespan import as_log2, heat
 from memos_core.store import chains
 from memos_core.store.shelves import Authorised, Shelves
 
-_HEAD = "SELECT c.row, c.body, u.recalls, u.uses, u.sessions, u.last_used_at, u.heat_log2 FROM cubes c LEFT JOIN usage u ON u.id = c.id"
+_USAGE = "u.recalls, u.uses, u.successes, u.sessions, u.tasks, u.tokens_saved, u.seconds_saved, u.last_used_at, u.heat_log2"
+_HEAD = f"SELECT c.row, c.body, {_USAGE} FROM cubes c LEFT JOIN usage u ON u.id = c.id"
+
+_COMPUTED = "c.kind <> 'plaintext'"
+"""Said as the index of what is computed says it, or SQLite would read all there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +86,23 @@ def below(scope: Scope) -> tuple[str, str]:
     return key, key[:-1] + " "  # the character after the separator
 
 
-def compose(body: bytes, usage: tuple[int | None, int | None, int | None, float | None, float | None], now: datetime) -> MemCube:
-    """A head with its usage as of `now`. Raises StoreCorrupt."""
+def compose(body: bytes, usage: Sequence[Any], now: datetime) -> MemCube:
+    """A head with its usage as of `now`; usage: the columns of `_USAGE`, NULL where it was never used. Raises StoreCorrupt."""
     cube = chains.load(body)
-    recalls, uses, sessions, last, heat_log2 = usage
-    if recalls is None or uses is None or sessions is None or last is None:
+    recalls, uses, successes, sessions, tasks, tokens, seconds, last, heat_log2 = usage
+    if recalls is None:
         return cube
     try:
         view = Usage(
-            recalls=recalls, uses=uses, sessions=sessions, last_used_at=datetime.fromtimestamp(last, UTC), heat=heat(heat_log2, now)
+            recalls=recalls,
+            uses=uses,
+            successes=successes,
+            sessions=sessions,
+            tasks=tasks,
+            tokens_saved=tokens,
+            seconds_saved=seconds,
+            last_used_at=datetime.fromtimestamp(last, UTC),
+            heat=heat(heat_log2, now),
         )
     except (OverflowError, TypeError, ValueError):  # values that nobody wrote
         raise StoreCorrupt(
@@ -146,11 +158,11 @@ class Snapshot(Shelves):
     # ------------------------------------------------------------------ cubes
     def heads(self, ids: Sequence[CubeId], now: datetime) -> dict[CubeId, MemCube]:
         rows = self.db.execute(f"{_HEAD} WHERE c.id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),))
-        return {cube.id: cube for _, body, *usage in rows for cube in (compose(body, tuple(usage), now),)}
+        return {cube.id: cube for _, body, *usage in rows for cube in (compose(body, usage, now),)}
 
     def heads_by_row(self, rows: Sequence[int], now: datetime) -> dict[int, MemCube]:
         found = self.db.execute(f"{_HEAD} WHERE c.row IN (SELECT value FROM json_each(?))", (json.dumps(list(rows)),))
-        return {row: compose(body, tuple(usage), now) for row, body, *usage in found}
+        return {row: compose(body, usage, now) for row, body, *usage in found}
 
     def rows_under(self, scope: int, key: int, most: int) -> list[int]:
         """Rows of a scope that are filed under a key, the newest, at most so many."""
@@ -160,7 +172,7 @@ class Snapshot(Shelves):
     def conversation(self, scope: Scope, session: str, now: datetime) -> list[MemCube]:
         """The verbatim messages of a session, in the order they were written; those that were merged into others among them."""
         query = f"{_HEAD} JOIN scopes s ON s.scope = c.scope WHERE s.key = ? AND c.session = ? AND c.role IS NOT NULL"
-        found = [((row, 0), compose(body, tuple(usage), now)) for row, body, *usage in self.db.execute(query, (scope_key(scope), session))]
+        found = [((row, 0), compose(body, usage, now)) for row, body, *usage in self.db.execute(query, (scope_key(scope), session))]
         merged = (
             "SELECT m.after, m.seq, m.body, c.state FROM merged m JOIN cubes c ON c.id = m.id JOIN scopes s ON s.scope = m.scope"
             " WHERE s.key = ? AND m.session = ?"
@@ -174,19 +186,24 @@ class Snapshot(Shelves):
     def derived(self, now: datetime, scope: Scope | None = None) -> list[MemCube]:
         """Active activation cubes, of one scope or of all."""
         where, arguments = ("AND s.key = ?", (scope_key(scope),)) if scope is not None else ("", ())
-        query = f"{_HEAD} JOIN scopes s ON s.scope = c.scope WHERE c.kind = 'activation' AND c.state = 'active' {where} ORDER BY c.row"
-        return [compose(body, tuple(usage), now) for _, body, *usage in self.db.execute(query, arguments)]
+        query = f"{_HEAD} JOIN scopes s ON s.scope = c.scope WHERE {_COMPUTED} AND c.kind = 'activation' AND c.state = 'active' {where} ORDER BY c.row"
+        return [compose(body, usage, now) for _, body, *usage in self.db.execute(query, arguments)]
 
     def modules(self, now: datetime, scope: Scope | None = None) -> list[MemCube]:
         """Parameter cubes in whatever state, of one scope or of all, oldest first."""
         where, arguments = ("AND s.key = ?", (scope_key(scope),)) if scope is not None else ("", ())
-        query = f"{_HEAD} JOIN scopes s ON s.scope = c.scope WHERE c.kind = 'parameter' {where} ORDER BY c.row"
-        return [compose(body, tuple(usage), now) for _, body, *usage in self.db.execute(query, arguments)]
+        query = f"{_HEAD} JOIN scopes s ON s.scope = c.scope WHERE {_COMPUTED} AND c.kind = 'parameter' {where} ORDER BY c.row"
+        return [compose(body, usage, now) for _, body, *usage in self.db.execute(query, arguments)]
 
     def retraining(self) -> list[tuple[int, Scope, str, tuple[CubeId, ...]]]:
-        """(number, scope, form, ids) of the modules that are to be made again, in order."""
+        """(number, scope, form, ids) of the modules that are to be made, in order."""
         rows = self.db.execute("SELECT r.number, s.key, r.form, r.ids FROM retraining r JOIN scopes s USING (scope) ORDER BY r.number")
         return [(number, scope_of_key(key), form, tuple(json.loads(ids))) for number, key, form, ids in rows]
+
+    def queued_because(self, number: int) -> tuple[str, float]:
+        """Why one of these is to be made, "" where it is made again, and the seconds that it is expected to save."""
+        row = self.db.execute("SELECT reason, seconds FROM retraining WHERE number = ?", (number,)).fetchone()
+        return (row[0], row[1]) if row else ("", 0.0)
 
     def parents(self, child: CubeId) -> list[tuple[CubeId, int]]:
         return [
@@ -194,19 +211,33 @@ class Snapshot(Shelves):
             for row in self.db.execute("SELECT parent, parent_version FROM lineage WHERE child = ? ORDER BY parent", (child,))
         ]
 
-    def used_in(self, scope: Scope, now: datetime) -> list[MemCube]:
-        """Plaintext cubes of exactly this scope that have been used, hottest first."""
-        query = f"{_HEAD} JOIN scopes s ON s.scope = c.scope WHERE s.key = ? AND c.kind = 'plaintext' AND u.recalls > 0 ORDER BY u.heat_log2 DESC, c.id"
-        return [compose(body, tuple(usage), now) for _, body, *usage in self.db.execute(query, (scope_key(scope),))]
+    def hot_in(self, scope: int, least_heat: float, now: datetime) -> list[MemCube]:
+        """Plaintext cubes of exactly this scope that are at least so hot and stand, hottest first."""
+        query = (
+            f"SELECT c.row, c.body, {_USAGE} FROM usage u CROSS JOIN cubes c ON c.id = u.id"  # in this order, whatever the planner thinks
+            " WHERE u.scope = ? AND u.heat_log2 >= ? AND c.kind = 'plaintext' AND c.state IN ('active', 'contested', 'superseded')"
+            " ORDER BY u.heat_log2 DESC, c.id"
+        )
+        return [compose(body, usage, now) for _, body, *usage in self.db.execute(query, (scope, as_log2(least_heat, now)))]
 
-    def used_scopes(self) -> list[Scope]:
-        """Scopes with at least one use."""
-        rows = self.db.execute("SELECT key FROM scopes WHERE scope IN (SELECT DISTINCT scope FROM usage) ORDER BY key")
-        return [scope_of_key(row[0]) for row in rows]
+    def text_since(self, cubes: Sequence[MemCube]) -> dict[CubeId, datetime]:
+        """From when on the text of each has stood: said again, filed elsewhere or tagged, it is the same text."""
+        found = {}
+        for cube in cubes:
+            since = cube.identifiers.occurred_at
+            if cube.version > 1:
+                rows = self.db.execute("SELECT version, at, body FROM versions WHERE id = ? ORDER BY version DESC", (cube.id,))
+                for version, at, body in rows:
+                    if body is None or chains.load(body).payload != cube.payload:
+                        break
+                    since = cube.identifiers.occurred_at if version == 1 else datetime.fromtimestamp(at, UTC)
+            found[cube.id] = since
+        return found
 
-    def expired(self, now: datetime) -> list[MemCube]:
-        query = f"{_HEAD} WHERE c.expires_at <= ? AND c.state NOT IN ('archived', 'rejected') ORDER BY c.row"
-        return [compose(body, tuple(usage), now) for _, body, *usage in self.db.execute(query, (now.timestamp(),))]
+    def expired(self, now: datetime, most: int) -> list[MemCube]:
+        """What is past its time to live and not archived yet: the first to expire, at most so many."""
+        query = f"{_HEAD} WHERE c.expires_at <= ? AND c.state NOT IN ('archived', 'rejected') ORDER BY c.expires_at, c.row LIMIT ?"
+        return [compose(body, usage, now) for _, body, *usage in self.db.execute(query, (now.timestamp(), most))]
 
     def tombstone(self, cube: CubeId) -> bool:
         return self.db.execute("SELECT 1 FROM tombstones WHERE id = ?", (cube,)).fetchone() is not None

@@ -50,6 +50,7 @@ def main() -> int:
     well &= run("Modules of twelve facts: three forms, three seeds", str(HERE / "bench_modules.py"))
     well &= run("Adding and recalling, 10,000 memories of 100 users", evaluate, "speed", "--n", "10000")
     well &= run("One user's memory as it grows", str(HERE / "bench_scale.py"))
+    well &= run("The scheduler at 100,000 memories: usage, ticks, decisions", str(HERE / "bench_tick.py"))
     for vectors in ("100000", "1000000"):
         well &= run(f"A first stage by fingerprints, {vectors} vectors", str(HERE / "bench_fingerprint.py"), "--n", vectors)
     for task, (pattern, what) in SETS.items():

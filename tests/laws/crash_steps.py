@@ -281,6 +281,8 @@ def portrait(folder: Path) -> Any:
         "turns": table("SELECT scope, session, key FROM turns ORDER BY 1, 2, 3"),
         "placements": sorted(table("SELECT scope, session, turn, position, id, version FROM placements")),
         "uses": sorted(table("SELECT e.id, e.session, e.turn, e.form, u.recalls FROM usage_events e LEFT JOIN usage u USING (id)")),
+        "moves": table("SELECT m.kind, m.scope, m.at, d.id FROM moves m JOIN moved d USING (number) ORDER BY m.number, d.id"),
+        "scope usage": table("SELECT scope, turns, recalls, uses FROM scope_usage ORDER BY scope"),
         "grants": table("SELECT * FROM grants ORDER BY 1, 2, 3"),
         "doomed": table("SELECT * FROM doomed"),
         "retraining": table("SELECT scope, form, ids FROM retraining ORDER BY number"),

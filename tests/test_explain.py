@@ -1,0 +1,122 @@
+"""Every placement can be asked about: why a cube is where it is, and what is missing for each move that is open to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from conftest import NOW, bag_of_words
+from test_modules import learned
+from tiny_models import tiny_model, tiny_tokenizer
+
+from memos_core import AccessDenied, Explanation, MemCube, MemOS, State, Thresholds
+from memos_core.explaining import Prospect
+from memos_core.hf import HFEngine
+
+ANA = ("clinic", "ana")
+FACTS = ["Marelia plays the oboe.", "Ostrik lives in Bergen."]
+SAID = NOW - timedelta(days=30)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def memos(tmp_path: Path) -> Iterator[MemOS]:
+    engine = HFEngine(tiny_model("llama", max_position_embeddings=4096), tiny_tokenizer())
+    thresholds = Thresholds(distil=True, parameter_facts=2)
+    with MemOS.open(tmp_path / "test.memos", embedder=bag_of_words, engine=engine, thresholds=thresholds) as opened:
+        opened.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        yield opened
+
+
+def ask(memos: MemOS, question: str, session: str, now: datetime = NOW) -> None:
+    memos.begin([{"role": "user", "content": question}], scope=ANA, session=session, k=1, now=now).commit("Yes.", now=now)
+
+
+def first(memos: MemOS, now: datetime = NOW) -> MemCube:
+    return next(hit.cube for hit in memos.recall(FACTS[0], scope=ANA, now=now).hits if hit.text == FACTS[0])
+
+
+def prospect(found: Explanation, kind: str) -> Prospect:
+    return next(each for each in found.prospects if each.kind == kind)
+
+
+def test_text_that_nobody_asked_for_says_what_is_missing(memos: MemOS) -> None:
+    found = memos.explain(first(memos).id, now=NOW)
+    assert (found.form, found.state, found.held_as) == ("plaintext", State.ACTIVE, ())
+    assert found.why.startswith("add by clinic/ana on 2026-05-02T12:00")
+    assert prospect(found, "prefill").missing == ("1 more sessions", "2 more recalls soon")
+    assert prospect(found, "distil").missing == (
+        "3 more sessions", "5 more recalls", "1 more tasks", "2 more recalls soon", "1 more memories like it",
+    )  # fmt: skip
+    assert "2 more recalls soon" in str(found) and found.value.seconds == 0
+
+
+def test_what_it_says_is_missing_is_what_moves_it(memos: MemOS) -> None:
+    ask(memos, "Marelia plays?", "one")
+    assert prospect(memos.explain(first(memos).id, now=NOW), "prefill").missing == ("1 more recalls soon",)
+    assert not memos.tick(NOW)
+    ask(memos, "Marelia plays?", "two")
+    assert prospect(memos.explain(first(memos).id, now=NOW), "prefill").missing == ()
+    (move,) = memos.tick(NOW)
+    found = memos.explain(first(memos).id, now=NOW)
+    (kv,) = found.held_as
+    assert found.why.startswith("prefill on 2026-06-01T12:00+00:00, 1 memories are hot") and move.kind == "prefill"
+    leaves = prospect(found, "drop")
+    assert leaves.when is not None and leaves.missing == (f"cools below 0.9 on {leaves.when.date()}",)
+    assert "cools below 0.9 on 2026-06-09" in str(found)
+    held = memos.explain(kv, now=NOW)
+    assert (held.form, held.tier, found.tier) == ("activation", "RAM", "disk") and held.value.bytes == memos.get(kv).payload.bytes
+    assert [each.when for each in held.prospects] == [None, leaves.when]
+    assert not memos.tick(leaves.when - timedelta(minutes=1))
+    (gone,) = memos.tick(leaves.when)
+    assert gone.kind == "drop"
+    assert memos.explain(kv, now=leaves.when).tier == "dropped"
+    assert memos.explain(kv, now=leaves.when).prospects == () and "drop" in memos.explain(kv, now=leaves.when).why
+
+
+def test_what_keeps_a_memory_out_is_named(memos: MemOS) -> None:
+    (done,) = memos.remember("Ana hums?", scope=ANA, ttl=DAY, tags=["no-training"], occurred_at=NOW, now=NOW)
+    found = memos.explain(done.id, now=NOW)
+    assert "a life without an end" in prospect(found, "prefill").missing
+    assert any(text.startswith("to stand unchanged until 2026-06-01T13:00") for text in prospect(found, "prefill").missing)
+    assert {"its owner's leave", "a text to be asked about"} <= set(prospect(found, "distil").missing)
+    assert prospect(found, "expire").when == NOW + DAY
+    memos.set_budget(ANA, facts=9)
+    assert prospect(memos.explain(done.id, now=NOW), "archive").missing == ("stronger memories enough to fill it",)
+    memos.set_budget(ANA, facts=0)
+    assert prospect(memos.explain(done.id, now=NOW), "archive").missing == ()
+
+
+def test_a_module_says_when_it_goes(memos: MemOS) -> None:
+    module = learned(memos)
+    found = memos.explain(module.id, now=NOW)
+    assert (found.form, found.tier) == ("parameter", "disk") and prospect(found, "stale").missing == ("a source that changes",)
+    when = prospect(found, "revert").when
+    assert when is not None and when >= NOW + 28 * DAY
+    text = memos.explain(first(memos).id, now=NOW)
+    assert text.held_as == (module.id,) and "nothing to do: a module knows it" in prospect(text, "distil").missing
+    assert not [move for move in memos.tick(when - timedelta(hours=1)) if move.kind == "revert"]
+    assert [move.kind for move in memos.tick(when) if module.id in move.ids] == ["revert"]
+
+
+def test_value_is_of_the_machine_and_of_the_task_at_hand(memos: MemOS) -> None:
+    for session in ("one", "two"):
+        turn = memos.begin([{"role": "user", "content": "Marelia plays?"}], scope=ANA, session=session, k=1, task="concert", now=NOW)
+        turn.commit("Yes.", now=NOW)
+    assert memos.explain(first(memos).id, now=NOW).value.seconds == 0
+    memos._house.engine.rates.prefilled(1000, 2.0)
+    whole = memos.explain(first(memos).id, now=NOW).value
+    assert whole.seconds > 0 and whole.uses > 2
+    mine, other = (memos.explain(first(memos).id, task=task, now=NOW).value for task in ("concert", "cooking"))
+    assert whole.seconds > mine.seconds > other.seconds > 0
+
+
+def test_only_who_holds_the_scope_is_told(memos: MemOS) -> None:
+    id = first(memos).id
+    memos.update(id, read=["doctor"], now=NOW)
+    assert memos.get(id, actor="doctor").id == id
+    with pytest.raises(AccessDenied, match="may not read the record"):
+        memos.explain(id, actor="doctor")
+    assert memos.explain(id, actor="clinic").id == id
