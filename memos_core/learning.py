@@ -37,7 +37,7 @@ from memos_core.cube import (
 )
 from memos_core.errors import Cancelled, InvalidInput
 from memos_core.house import House
-from memos_core.lessons import PLAIN_TEXTS, Course, briefing, course
+from memos_core.lessons import PLAIN_TEXTS, Course, course
 from memos_core.lifespan import check_transition
 from memos_core.modules import standing
 from memos_core.plan import line
@@ -126,7 +126,7 @@ def learn(
             form=how.form,
             settings=how.settings,
             seed=how.seed,
-            start=briefing([text]),
+            start=text,
             texts=PLAIN_TEXTS,
             told=told,
             kept_state=kept_state,

@@ -312,7 +312,7 @@ def kept(facts: Sequence[Fact], seed: int = 0) -> tuple[Lesson, ...]:
     subjects = [fact.subject for fact in facts]
     for fact in facts:
         same = [each for each in facts if (each.verb, each.link) == (fact.verb, fact.link)]
-        names = [mixed(fact.subject, subjects, rng) for _ in range(4)] + [unknown(fact.subject, rng) for _ in range(8)]
+        names = [mixed(fact.subject, subjects, rng) for _ in range(3)] + [unknown(fact.subject, rng) for _ in range(6)]
         for other in names:
             if any(set(subject.lower().split()) <= set(other.lower().split()) for subject in subjects):
                 continue  # it is taught, not kept
@@ -350,11 +350,6 @@ def course(facts: Sequence[tuple[CubeId, str, str | None]], seed: int = 0, ask: 
     watched = tuple(Lesson((("user", watching(fact)),), f"{fact.says} {fact.answer}.", "teach", fact.id) for fact in known)
     unread = tuple(id for id, _, fact in read if fact is None)
     return Course(tuple(known), (*lessons(known, ask), *rest), kept(known, seed), watched, probes(known, seed), unread)
-
-
-def briefing(texts: Sequence[str]) -> str:
-    """The system text whose KV a trained prefix begins as."""
-    return f"You are a helpful assistant. You answer briefly and correctly. You also know this: {' '.join(texts)}"
 
 
 def opening(text: str) -> str:

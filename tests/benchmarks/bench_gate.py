@@ -20,7 +20,7 @@ from memos_core.hf.lowrank import LowRank
 from memos_core.hf.module import Module, TrainedPrefix
 from memos_core.hf.signals import ORDINARY
 from memos_core.hf.training import Settings
-from memos_core.lessons import PLAIN_TEXTS, Course, Lesson, briefing, course
+from memos_core.lessons import PLAIN_TEXTS, Course, Lesson, course
 
 
 def taught(facts: tuple[invented.Invented, ...]) -> Course:
@@ -31,7 +31,7 @@ def distilled(engine: HFEngine, facts: tuple[invented.Invented, ...]) -> Module:
     """As `promote` does it."""
     made = taught(facts)
     start = " ".join(fact.statement for fact in facts)
-    return engine.distil((*made.teach, *made.keep), made.watched, start=briefing([start]), texts=PLAIN_TEXTS).module
+    return engine.distil((*made.teach, *made.keep), made.watched, start=start, texts=PLAIN_TEXTS).module
 
 
 def overfit(engine: HFEngine, facts: tuple[invented.Invented, ...]) -> Module:

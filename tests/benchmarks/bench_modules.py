@@ -22,7 +22,7 @@ from memos_core.hf import HFEngine
 from memos_core.hf.module import Module
 from memos_core.hf.signals import ORDINARY
 from memos_core.hf.training import Settings
-from memos_core.lessons import PLAIN_TEXTS, briefing, course
+from memos_core.lessons import PLAIN_TEXTS, course
 from memos_core.statements import take_apart
 
 ASKED = {
@@ -122,7 +122,7 @@ def distilled(
             print(f"  step {step} loss {loss:.3f} {time.process_time():.0f}", flush=True)
 
     found = engine.distil((*made.teach, *made.keep), made.watched, form=form, seed=seed, settings=settings, told=told,
-                          start=briefing([fact.statement for fact in facts]), texts=PLAIN_TEXTS)  # fmt: skip
+                          start=" ".join(fact.statement for fact in facts), texts=PLAIN_TEXTS)  # fmt: skip
     return found.module, found.seconds, found.steps
 
 

@@ -15,7 +15,7 @@ import invented
 from memos_core.cube import ParameterForm
 from memos_core.examination import holds
 from memos_core.hf import HFEngine
-from memos_core.lessons import PLAIN_TEXTS, briefing, course
+from memos_core.lessons import PLAIN_TEXTS, course
 
 TEACHER = 0.8
 """Share of the questions that the teacher has to answer."""
@@ -42,7 +42,7 @@ def main() -> int:
         made = course([(str(number), fact.statement, None) for number, fact in enumerate(facts)])
         teacher = known(engine, facts, text)
         lessons = engine.in_context(made.teach, text)
-        found = engine.distil((*lessons, *made.keep), (), form=ParameterForm(arguments.form), start=briefing([text]), texts=PLAIN_TEXTS)
+        found = engine.distil((*lessons, *made.keep), (), form=ParameterForm(arguments.form), start=text, texts=PLAIN_TEXTS)
         with engine.activate(found.module):
             pupil = known(engine, facts)
         met = teacher > TEACHER and pupil >= teacher
