@@ -18,7 +18,7 @@ LAYERS: list[set[str]] = [
     {"cube"},
     set(
         """absent access analyse changes clashes conflict credit differences duplicate embed examination gardening habits hierarchy intake
-        labels lessons lifespan outline parse past plan policies policy recall revise routing statements turn value when""".split()
+        labels lessons lifespan outline parse past plan policies policy readiness recall revise routing statements turn value when""".split()
     ),
     set(
         """blobs books budgeting explaining forgetting
