@@ -17,7 +17,8 @@ from memos_core.learning import learnable, measured
 from memos_core.lifespan import cools_at, strength
 from memos_core.modules import standing
 from memos_core.plan import line
-from memos_core.policy import Candidate, Condition, MoveKind, Thresholds
+from memos_core.policy import Candidate, MoveKind, Thresholds
+from memos_core.readiness import Condition, head_conditions, module_conditions
 from memos_core.store import agenda, records, uses
 from memos_core.store.agenda import Moved
 from memos_core.store.snapshot import AuditEntry, Snapshot
@@ -178,17 +179,17 @@ def _of_text(
             "model", "keeps KV" if house.reuses else "takes text", "keeps KV", "" if house.reuses else "an engine that keeps KV"
         )
         outside = Candidate(cube, 0, False, view.text_since([cube])[cube.id])
-        prospects.append(Prospect("prefill", (able, *policy.head_conditions(outside, thresholds, now))))
+        prospects.append(Prospect("prefill", (able, *head_conditions(outside, thresholds, now))))
     number = view.scope_number(scope)
     hot = view.hot_in(number, thresholds.parameter_heat, now) if number is not None else []
     others = learnable(house, view, hot, scope, now)
-    ready = sum(all(each.met for each in policy.module_conditions(other, thresholds, now)) for other in others if other.cube.id != cube.id)
+    ready = sum(all(each.met for each in module_conditions(other, thresholds, now)) for other in others if other.cube.id != cube.id)
     few = thresholds.parameter_facts - 1 - ready
     company = Condition(
         "others", f"{ready}", f"at least {thresholds.parameter_facts - 1}", f"{few} more memories like it" if few > 0 else ""
     )
     (mine,) = learnable(house, view, [cube], scope, now)
-    prospects.append(Prospect("distil", (*policy.module_conditions(mine, thresholds, now), company)))
+    prospects.append(Prospect("distil", (*module_conditions(mine, thresholds, now), company)))
     if (expires := cube.governance.expires_at) is not None:
         past = Condition(
             "now", now.isoformat(timespec="seconds"), f"{expires.isoformat(timespec='seconds')}", "" if expires <= now else "time"

@@ -41,7 +41,8 @@ from memos_core.lessons import PLAIN_TEXTS, Course, course
 from memos_core.lifespan import check_transition
 from memos_core.modules import standing
 from memos_core.plan import line
-from memos_core.policy import NO_TRAINING, Learnable, Move, Thresholds, decide_cold, decide_module
+from memos_core.policy import NO_TRAINING, Move, Thresholds, decide_cold
+from memos_core.readiness import Learnable, decide_module
 from memos_core.statements import take_apart
 from memos_core.store.snapshot import Snapshot
 from memos_core.value import Speed

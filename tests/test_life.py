@@ -13,7 +13,7 @@ from conftest import NOW, bag_of_words
 from test_modules import ASKED, FACTS, facts, learned
 from tiny_models import tiny_model, tiny_tokenizer
 
-from memos_core import MemOS, Move, State, Thresholds
+from memos_core import MemOS, Move, State, Thresholds, View
 from memos_core.cube import Parameter
 from memos_core.hf import HFEngine
 
@@ -133,6 +133,32 @@ def test_a_training_that_runs_out_of_time_goes_on_in_the_next_tick(memos: MemOS)
     assert [move.kind for move in moves] == ["distil"] and list(unfinished.iterdir()) == []
     (cube,) = memos.modules(scope=ANA, now=NOW)
     assert cube.state is State.REJECTED and memos.verify().ok
+
+
+def test_a_function_may_have_memories_distilled(tmp_path: Path) -> None:
+    def choose(view: View, thresholds: Thresholds, now: datetime) -> Move | None:
+        ids = [each.cube.id for each in view.memories if each.cube.payload.text in FACTS]
+        return Move("distil", tuple(ids), "a zanzibarine of reasons") if len(ids) == 2 else Move("keep", (), "not yet")
+
+    engine = HFEngine(tiny_model("llama", max_position_embeddings=4096), tiny_tokenizer())
+    with MemOS.open(tmp_path / "life.memos", embedder=bag_of_words, engine=engine, policy=choose) as memos:
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        ask(memos, "Marelia plays the oboe, Ostrik lives in Bergen?", "a", NOW)
+        begun = memos.path / "unfinished"
+
+        def clock() -> float:
+            return 9.0 if begun.exists() and any(begun.iterdir()) else 0.0
+
+        assert memos.tick(NOW, budget_s=5, clock=clock) == [] and any(begun.iterdir())
+        with memos._store.read() as view:
+            ((number, scope, _, ids),) = view.retraining()
+            assert scope == ANA and view.queued_because(number)[0] == "a zanzibarine of reasons"
+        oboe, bergen = facts(memos)
+        assert set(ids) == {oboe.id, bergen.id}
+        memos.forget(oboe.id, now=NOW)
+        assert not any(b"zanzibarine" in file.read_bytes() for file in memos.path.rglob("*") if file.is_file())
+        (move,) = [move for move in memos.tick(NOW) if move.kind == "distil"]
+        assert move.reason.startswith("distilled again from 1 texts") and memos.verify().ok
 
 
 @pytest.mark.parametrize("taken", ["text", "KV", "weights", "nothing"])

@@ -18,8 +18,8 @@ LAYERS: list[set[str]] = [
     {"cube"},
     set(
         """absent access analyse changes clashes conflict credit differences duplicate embed examination gardening habits
-        hierarchy intake labels lessons lifespan outline parse past plan policies policy rates recall residency revise routing
-        statements turn value when""".split()
+        hierarchy intake labels lessons lifespan outline parse past plan policies policy rates readiness recall
+        residency revise routing statements turn value when""".split()
     ),
     set(
         """blobs books budgeting explaining forgetting

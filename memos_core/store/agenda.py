@@ -70,11 +70,15 @@ def record(db: sqlite3.Connection, change: Record) -> None:
 
 
 def forget(db: sqlite3.Connection, cube: CubeId) -> None:
-    """An erased cube's moves go whole: a policy may have said anything in its reasons. The audit log keeps that something was done."""
+    """An erased cube's moves go whole, and the reason of what is still to be made of it: a policy may have said anything there. The audit log
+    keeps that something was done."""
     numbers = [row[0] for row in db.execute("SELECT number FROM moved WHERE id = ?", (cube,))]
     for number in numbers:
         db.execute("DELETE FROM moves WHERE number = ?", (number,))
         db.execute("DELETE FROM moved WHERE number = ?", (number,))
+    for number, ids in db.execute("SELECT number, ids FROM retraining WHERE reason <> ''").fetchall():
+        if cube in json.loads(ids):
+            db.execute("UPDATE retraining SET reason = '' WHERE number = ?", (number,))
 
 
 # ---------------------------------------------------------------------- reads

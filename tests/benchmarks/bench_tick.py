@@ -84,9 +84,12 @@ def main() -> int:
         rng, plain, using = np.random.default_rng(3), [], []
         for number in range(2 * ROUNDS):
             used = tuple((id, "inject") for id in rng.choice(ids, 8, replace=False))
-            for mine, some in ((plain, ()), (using, used)):
-                take = Take(LARGE, f"s{number % 9}", f"{number}.{len(some)}", NOW, None, (Add(cube(LARGE, 10**6 + number), LARGE),), some)
+            pairs = [(plain, ()), (using, used)]
+            for mine, some in pairs if number % 2 else reversed(pairs):  # neither is always the one after the other
+                turn = f"{number}.{len(some)}"
+                take = Take(LARGE, f"s{number % 9}", turn, NOW, None, (Add(cube(LARGE, 10**6 + number), LARGE),), some)
                 mine.append(timed(lambda take=take: memos._store.commit([take])))
+        assert memos.usage(LARGE).recalls == 16 * ROUNDS
         told("a turn's commit without usage", statistics.median(plain))
         told("eight uses in it, more", statistics.median(using) - statistics.median(plain), 1)
         told("tick after these turns", timed(lambda: memos.tick(NOW)))

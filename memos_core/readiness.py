@@ -1,0 +1,133 @@
+"""What a move of one memory asks for, and what of it is missing; and whether enough memories are ready for weights. Pure.
+
+Source: MemOS §4.1-4.2 (plaintext ⇒ activation ⇒ parameter by use); the conditions are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from memos_core.cube import CubeId, MemCube, State
+from memos_core.policy import NO_SPEED, NO_TRAINING, Candidate, Move, Thresholds, unchanged_since
+from memos_core.value import Speed, expected_uses
+
+
+@dataclass(frozen=True, slots=True)
+class Learnable:
+    """A candidate for weights. tokens: of its text. statement: it can be asked about. known: a module in use has been measured to know it."""
+
+    cube: MemCube
+    tokens: int
+    statement: bool
+    known: bool
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One thing that a move asks for: what, how it is, what it must be, and whether it is so. missing: what would have to come, "" for nothing."""
+
+    what: str
+    has: str
+    needs: str
+    missing: str = ""
+
+    @property
+    def met(self) -> bool:
+        return not self.missing
+
+
+def head_conditions(candidate: Candidate, thresholds: Thresholds, now: datetime) -> list[Condition]:
+    """What keeps a memory in its scope's head, or lets it in; room beside hotter ones apart. All are met when `choose_head` would take it."""
+    cube, usage = candidate.cube, candidate.cube.usage
+    least = thresholds.stay_heat if candidate.in_head else thresholds.enter_heat
+    more = math.ceil(max(least - usage.heat, 0) + 1e-9)
+    return [
+        _state(cube),
+        _lasting(cube),
+        _settled(cube, candidate.since, thresholds.settle_seconds, now),
+        _sessions(usage.sessions, thresholds.least_sessions),
+        Condition("heat", f"{usage.heat:.2f}", f"at least {least:g}", "" if usage.heat >= least else f"{more} more recalls soon"),
+    ]
+
+
+def module_conditions(each: Learnable, thresholds: Thresholds, now: datetime) -> list[Condition]:
+    """What lets a memory into a module, enough others apart."""
+    cube, usage, least = each.cube, each.cube.usage, thresholds
+    few, cool = least.parameter_uses - usage.recalls, math.ceil(max(least.parameter_heat - usage.heat, 0) + 1e-9)
+    tasks = least.parameter_tasks - usage.tasks
+    tagged = NO_TRAINING in cube.governance.tags
+    return [
+        Condition("distil", "on" if least.distil else "off", "on", "" if least.distil else "Thresholds(distil=True)"),
+        Condition("tags", ", ".join(cube.governance.tags) or "none", f"not {NO_TRAINING}", "its owner's leave" if tagged else ""),
+        Condition(
+            "text", "a statement" if each.statement else "no statement", "a statement", "" if each.statement else "a text to be asked about"
+        ),
+        Condition("known by a module", "yes" if each.known else "no", "no", "nothing to do: a module knows it" if each.known else ""),
+        _state(cube),
+        _lasting(cube),
+        _settled(cube, each.since, least.parameter_settle_seconds, now),
+        _sessions(usage.sessions, least.parameter_sessions),
+        Condition("recalls", f"{usage.recalls}", f"at least {least.parameter_uses}", f"{few} more recalls" if few > 0 else ""),
+        Condition("tasks", f"{usage.tasks}", f"at least {least.parameter_tasks}", f"{tasks} more tasks" if tasks > 0 else ""),
+        Condition(
+            "heat",
+            f"{usage.heat:.2f}",
+            f"at least {least.parameter_heat:g}",
+            "" if usage.heat >= least.parameter_heat else f"{cool} more recalls soon",
+        ),
+    ]
+
+
+def _state(cube: MemCube) -> Condition:
+    return Condition("state", str(cube.state), "active", "" if cube.state is State.ACTIVE else "to be active again, uncontested")
+
+
+def _lasting(cube: MemCube) -> Condition:
+    expires = cube.governance.expires_at
+    return Condition("expiry", expires.isoformat() if expires else "none", "none", "a life without an end" if expires else "")
+
+
+def _settled(cube: MemCube, known: datetime | None, seconds: float, now: datetime) -> Condition:
+    since = unchanged_since(cube, known)
+    until = since + timedelta(seconds=seconds)
+    missing = "" if (now - since).total_seconds() >= seconds else f"to stand unchanged until {until.isoformat(timespec='seconds')}"
+    return Condition("unchanged since", since.isoformat(timespec="seconds"), f"{seconds:g} s ago", missing)
+
+
+def _sessions(has: int, needs: int) -> Condition:
+    return Condition("sessions", f"{has}", f"at least {needs}", f"{needs - has} more sessions" if has < needs else "")
+
+
+def decide_module(
+    candidates: Sequence[Learnable],
+    failed: Collection[frozenset[CubeId]],
+    lately: Collection[frozenset[CubeId]],
+    thresholds: Thresholds,
+    now: datetime,
+    speed: Speed = NO_SPEED,
+) -> Move | None:
+    """Distil the memories of one scope that deserve it, when there are enough of them and the seconds they will save pay for the training.
+
+    failed: sources of modules that were rejected: exactly the same are not tried again. lately: of those that were rejected or taken off within
+    module_settle_seconds: what is half the same waits. Without a measured rate of prefilling nothing can be said to pay, and nothing
+    is distilled.
+    """
+    worthy = [each for each in candidates if all(condition.met for condition in module_conditions(each, thresholds, now))]
+    worthy = sorted(worthy, key=lambda each: (-each.cube.usage.heat, each.cube.id))[: thresholds.parameter_most]
+    ids = tuple(sorted(each.cube.id for each in worthy))
+    if len(ids) < thresholds.parameter_facts or frozenset(ids) in failed or any(2 * len(each & set(ids)) >= len(ids) for each in lately):
+        return None
+    saved = speed.computing(sum(expected_uses(each.cube.usage.heat, thresholds.horizon_seconds) * each.tokens for each in worthy))
+    cost = len(ids) * speed.distil
+    if saved <= 0 or saved < thresholds.idle_worth * cost:
+        return None
+    recalls = sum(each.cube.usage.recalls for each in worthy)
+    reason = (
+        f"{len(ids)} statements are hot (heat ≥ {thresholds.parameter_heat:g}) and settled, {recalls} recalls: {saved:.1f} s saved"
+        f" within {thresholds.horizon_seconds / 86400:g} days for {cost:.0f} s of training"
+    )
+    return Move("distil", ids, reason, seconds=saved)
