@@ -188,6 +188,7 @@ def test_one_request_has_memory_as_text_as_kv_and_in_weights(memos: MemOS, taken
 
 
 @pytest.mark.real
+@pytest.mark.bench
 def test_a_life_on_the_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twelve invented facts: text, KV, weights that pass their examination, text again when one changes, and weights again."""
     for name in ("promote", "demote", "revert"):
