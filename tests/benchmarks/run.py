@@ -47,10 +47,17 @@ def main() -> int:
     well &= run("Exactness: two hundred prompts over KV that reaches just so far", str(HERE / "bench_exact.py"))
     well &= run("A conversation of sixty turns, against stock transformers", str(HERE / "bench_conversation.py"))
     well &= run("A steering vector for declining: effect and side effects", str(HERE / "bench_steering.py"))
+    well &= run("Questions over a memory three times its bytes in RAM", str(HERE / "bench_tier.py"))
     well &= run("Modules of twelve facts: three forms, three seeds", str(HERE / "bench_modules.py"))
+    well &= run("A module of 48 facts", str(HERE / "bench_modules.py"), "--form", "prefix", "--seeds", "1", "--facts", "48")
+    well &= run("The gate, on modules that are bad on purpose", str(HERE / "bench_gate.py"))
+    well &= run("Modules whose teacher is the model with the texts before it", str(HERE / "bench_teacher.py"))
+    well &= run("A memory's life, on the real model", "-m", "pytest", "-m", "bench", str(HERE.parent / "test_life.py"))
     well &= run("Adding and recalling, 10,000 memories of 100 users", evaluate, "speed", "--n", "10000")
     well &= run("One user's memory as it grows", str(HERE / "bench_scale.py"))
     well &= run("The scheduler at 100,000 memories: usage, ticks, decisions", str(HERE / "bench_tick.py"))
+    conversations = ("--data", str(data)) if data and (data / "locomo_dev.json").exists() else ()
+    well &= run("What a tier holds: by value, five other policies, two bounds", str(HERE / "bench_scheduler.py"), *conversations)
     for vectors in ("100000", "1000000"):
         well &= run(f"A first stage by fingerprints, {vectors} vectors", str(HERE / "bench_fingerprint.py"), "--n", vectors)
     for task, (pattern, what) in SETS.items():
