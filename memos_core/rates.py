@@ -64,8 +64,8 @@ class UseRates:
     def use(self, key: Hashable, group: Hashable | None = None, together: bool = False) -> int:
         """Count a request; its slot. The forecasts made before it are judged by it. A key stays in the group it came with.
 
-        together: the last request was of the same turn or path. Then both are one observation, of this key: repeated turns would otherwise
-        count as streaks of luck for the shortest half-life.
+        together: the last request was of the same turn or path. Then both are one observation, of this key, by the forecasts made before
+        the turn: repeated turns would otherwise count as streaks of luck for the shortest half-life, and what a turn warms as heat foreseen.
         """
         if not together:
             if self._pending is not None:
@@ -88,10 +88,14 @@ class UseRates:
         """Chance of each to be what the next request asks for."""
         if not len(slots):
             return np.zeros(0)
-        weights = self._posterior[:-1] + self._posterior[-1] * self._mixture
         own, heat = self._decayed(slots)
-        plain, lifted = weights[: len(HALF_LIVES)] / self._total, weights[len(HALF_LIVES) :] / self._total[HEATS]
+        plain, lifted = self._weighted()
         return np.asarray(own @ plain + own[:, -1] / np.maximum(heat[:, -1], _TINY) * (heat[:, HEATS] @ lifted))
+
+    def one(self) -> float:
+        """Chance of a key, without a group, whose only use is just now."""
+        plain, lifted = self._weighted()
+        return float(plain.sum() + lifted.sum())
 
     def forget(self, key: Hashable) -> None:
         """Nothing about it is kept but what it added to the heat of its group. Unknown keys are ignored."""
@@ -116,6 +120,11 @@ class UseRates:
         made = cls()
         vars(made).update({name: value.copy() if hasattr(value, "copy") else value for name, value in state.items()})
         return made
+
+    def _weighted(self) -> tuple[Floats, Floats]:
+        """What one use is worth by half-life, own and of the group, by what is believed."""
+        weights = self._posterior[:-1] + self._posterior[-1] * self._mixture
+        return weights[: len(HALF_LIVES)] / self._total, weights[len(HALF_LIVES) :] / self._total[HEATS]
 
     def _decayed(self, slots: Slots) -> tuple[Floats, Floats]:
         """Uses of each and of its group, by half-life. A key without a group is one of its own."""

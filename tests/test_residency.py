@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memos_core.rates import UseRates
-from memos_core.residency import Decision, Residency, choose
+from memos_core.residency import Decision, Residency, choose, demanded
 
 # a key, how many bytes it has, and the group it belongs to, follow from a number, so that histories can be drawn freely
 KEYS = st.integers(0, 14)
@@ -76,10 +76,16 @@ def test_a_held_key_worth_more_stays_where_it_stayed(
 
 def test_the_surplus_is_not_counted_against_the_newcomer() -> None:
     assert choose(5, 2, [2.0], [10]).loss == 4  # two of its ten bytes are needed
-    assert choose(8.1, 2, [2.0], [10]).admitted
-    assert not choose(7.9, 2, [2.0], [10]).admitted
+    assert choose(8.1, 2, [2.0], [10], 2.0).admitted
+    assert not choose(7.9, 2, [2.0], [10], 2.0).admitted
     assert choose(100, 5, [3.0, 1.0, 2.0], [2, 2, 2]).victims == (1, 2, 0)
     assert not choose(100, 7, [3.0, 1.0, 2.0], [2, 2, 2]).admitted  # not enough may go
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6), st.floats(1, 10))
+def test_more_uses_never_ask_for_a_wider_margin(uses: float, more: float, margin: float) -> None:
+    assert 1 <= demanded(uses + more, margin) <= demanded(uses, margin) <= margin
+    assert demanded(0, margin) == demanded(1, margin) == pytest.approx(margin)
 
 
 # -- rates of use --------------------------------------------------------------------------------------------------------------
@@ -165,6 +171,19 @@ def test_a_path_is_one_observation() -> None:
         alone.use(key)
     uniform = 1 / 11
     assert max(abs(weight - uniform) for weight in rates.weights().values()) < max(abs(w - uniform) for w in alone.weights().values())
+
+
+def test_what_a_turn_warms_is_no_evidence_for_heat() -> None:
+    """Turns drawn alike, each of two keys of a group: the second follows from the first, not from the group's having been asked for."""
+    believed = []
+    for together in (True, False):
+        rates, rng = UseRates(), np.random.default_rng(0)
+        for talk in rng.integers(8, size=2000).tolist():
+            for place in range(2):
+                rates.use((talk, int(rng.integers(4))), talk, together and place > 0)
+        forecasts = rates._posterior[:-1] + rates._posterior[-1] * rates._mixture
+        believed.append(float(forecasts[-3:].sum()))
+    assert believed[0] < 0.5 < believed[1]
 
 
 # -- the tier ------------------------------------------------------------------------------------------------------------------
