@@ -88,14 +88,10 @@ class UseRates:
         """Chance of each to be what the next request asks for."""
         if not len(slots):
             return np.zeros(0)
+        weights = self._posterior[:-1] + self._posterior[-1] * self._mixture
         own, heat = self._decayed(slots)
-        plain, lifted = self._weighted()
+        plain, lifted = weights[: len(HALF_LIVES)] / self._total, weights[len(HALF_LIVES) :] / self._total[HEATS]
         return np.asarray(own @ plain + own[:, -1] / np.maximum(heat[:, -1], _TINY) * (heat[:, HEATS] @ lifted))
-
-    def one(self) -> float:
-        """Chance of a key, without a group, whose only use is just now."""
-        plain, lifted = self._weighted()
-        return float(plain.sum() + lifted.sum())
 
     def forget(self, key: Hashable) -> None:
         """Nothing about it is kept but what it added to the heat of its group. Unknown keys are ignored."""
@@ -120,11 +116,6 @@ class UseRates:
         made = cls()
         vars(made).update({name: value.copy() if hasattr(value, "copy") else value for name, value in state.items()})
         return made
-
-    def _weighted(self) -> tuple[Floats, Floats]:
-        """What one use is worth by half-life, own and of the group, by what is believed."""
-        weights = self._posterior[:-1] + self._posterior[-1] * self._mixture
-        return weights[: len(HALF_LIVES)] / self._total, weights[len(HALF_LIVES) :] / self._total[HEATS]
 
     def _decayed(self, slots: Slots) -> tuple[Floats, Floats]:
         """Uses of each and of its group, by half-life. A key without a group is one of its own."""

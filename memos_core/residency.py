@@ -1,9 +1,9 @@
 """What a tier of limited bytes holds: the keys whose presence is expected to save the most seconds per byte. Pure: no clock, no I/O.
 
 Value of a key: its rate of use (`UseRates`: own use, heat of its conversation or task) times the seconds that having it saves, which the
-caller measures. A key can only come in when it is asked for or offered. It comes in when its value exceeds that of what has to go for it,
-less the surplus bytes that this frees, by a margin; below it a difference is mostly noise of the estimate, and following it moves bytes
-without gaining hits. The margin is wide for a key that was used once and narrows with its uses, as that noise does.
+caller measures. A key can only come in when it is asked for or offered. It comes in when its value exceeds `MARGIN` times that of what has
+to go for it, less the surplus bytes that this frees; below the margin a difference is mostly noise of the estimate, and following it moves
+bytes without gaining hits.
 
 A decision looks at 48 held keys drawn at random and the 16 of least value among those seen last time, so that its cost does not grow with
 the number of keys. It is a function of the requests and the seed.
@@ -14,7 +14,6 @@ Denning 1973); the sample with memory follows the eviction pool of Redis. The ma
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +22,8 @@ import numpy as np
 
 from memos_core.rates import Floats, Slots, UseRates, resized
 
-MARGIN, FLOOR = 2.25, 1.5
-"""How many times the value of what goes a newcomer must be worth: one that was used once or less, and one whose rate is well known."""
+MARGIN = 2.0
+"""How many times the value of what goes a newcomer must be worth."""
 SAMPLE, POOL = 48, 16
 KNOWN = 65_536
 """Keys whose use is remembered, held ones included; beyond, the longest unused of a few drawn at random are forgotten."""
@@ -53,16 +52,6 @@ class Choice:
     loss: float
 
 
-def demanded(uses: float, margin: float = MARGIN) -> float:
-    """How many times the value of what goes a newcomer must be worth that was used so many times lately.
-
-    What exceeds `FLOOR` falls with the root of the uses, as the standard error of a rate does that was counted. The floor is there because
-    the last to go counts only in part: without it two keys of different size can take each other's place in turn. Never rises with use.
-    """
-    floor = min(FLOOR, margin)
-    return floor + (margin - floor) / math.sqrt(max(1.0, uses))
-
-
 def choose(gain: float, need: int, densities: Sequence[float], sizes: Sequence[int], margin: float = MARGIN) -> Choice:
     """Whether a newcomer worth `gain` that needs `need` more bytes comes in, and what goes for it.
 
@@ -85,7 +74,7 @@ class Residency:
     """Which keys a tier of `budget` bytes holds. Not thread-safe."""
 
     def __init__(self, budget: int, *, margin: float = MARGIN, known: int = KNOWN, seed: int = 0) -> None:
-        """margin: for a newcomer used once, at least 1. Raises ValueError when an argument is out of range."""
+        """margin: at least 1. Raises ValueError when an argument is out of range."""
         if budget < 0 or margin < 1 or known < 1:
             raise ValueError(f"budget {budget} must not be negative, margin {margin} and known {known} must be at least 1")
         self.budget, self.used = budget, 0
@@ -221,7 +210,7 @@ class Residency:
         densities = rates[:-1] * self._seconds[candidates] / sizes
         self._after_children(candidates, densities)
         self._pool = candidates[np.argsort(densities, kind="stable")[:POOL]].tolist()
-        choice = choose(gain, need, densities.tolist(), sizes.tolist(), demanded(float(rates[-1]) / self.rates.one(), self._margin))
+        choice = choose(gain, need, densities.tolist(), sizes.tolist(), self._margin)
         victims = [int(candidates[position]) for position in choice.victims]
         for victim in victims:
             self._drop(victim)

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memos_core.rates import UseRates
-from memos_core.residency import Decision, Residency, choose, demanded
+from memos_core.residency import Decision, Residency, choose
 
 # a key, how many bytes it has, and the group it belongs to, follow from a number, so that histories can be drawn freely
 KEYS = st.integers(0, 14)
@@ -76,16 +76,10 @@ def test_a_held_key_worth_more_stays_where_it_stayed(
 
 def test_the_surplus_is_not_counted_against_the_newcomer() -> None:
     assert choose(5, 2, [2.0], [10]).loss == 4  # two of its ten bytes are needed
-    assert choose(8.1, 2, [2.0], [10], 2.0).admitted
-    assert not choose(7.9, 2, [2.0], [10], 2.0).admitted
+    assert choose(8.1, 2, [2.0], [10]).admitted
+    assert not choose(7.9, 2, [2.0], [10]).admitted
     assert choose(100, 5, [3.0, 1.0, 2.0], [2, 2, 2]).victims == (1, 2, 0)
     assert not choose(100, 7, [3.0, 1.0, 2.0], [2, 2, 2]).admitted  # not enough may go
-
-
-@given(st.floats(0, 1e6), st.floats(0, 1e6), st.floats(1, 10))
-def test_more_uses_never_ask_for_a_wider_margin(uses: float, more: float, margin: float) -> None:
-    assert 1 <= demanded(uses + more, margin) <= demanded(uses, margin) <= margin
-    assert demanded(0, margin) == demanded(1, margin) == pytest.approx(margin)
 
 
 # -- rates of use --------------------------------------------------------------------------------------------------------------
