@@ -2,7 +2,7 @@
 
 python tests/benchmarks/bench_scheduler.py [--data DIR] [--seeds 1,2,3] [--quick]      DIR holds locomo_dev.json
 
-No model is loaded. One seed takes about two minutes on one core. Constants were chosen on seeds 0 and 10 to 13, of which `--quick` runs
+No model is loaded. One seed takes about two minutes on one core. Constants were chosen on seeds 0 and 10 to 21, of which `--quick` runs
 the first alone; seeds 1 to 3 report. Without --data the rows about conversations are left out and count as missed. Moves are admissions
 plus evictions in the second half of a trace, when the tier has filled. FOO is computed for every cell by the furthest interval, and once
 by the min-cost flow on 4,000 requests to see that both agree. Ends with 1 when something is missed.
