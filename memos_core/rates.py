@@ -55,6 +55,8 @@ class UseRates:
         self._fade: Floats = np.exp2(self._inverse)
         self._free: list[int] = []
         self._pending: Floats | None = None  # not judged yet
+        self._begun: tuple[int, Floats] = (0, self._total)  # clock and total when the turn began
+        self._warmed: dict[int, tuple[Floats, float]] = {}  # groups of the turn: their uses before it, and when the last of them was
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -62,11 +64,13 @@ class UseRates:
     def use(self, key: Hashable, group: Hashable | None = None, together: bool = False) -> int:
         """Count a request; its slot. The forecasts made before it are judged by it. A key stays in the group it came with.
 
-        together: the last request was of the same turn or path. Then both are one observation, of this key: repeated turns would otherwise
-        count as streaks of luck for the shortest half-life.
+        together: the last request was of the same turn or path. Then both are one observation, of this key, by the forecasts made before
+        the turn: repeated turns would otherwise count as streaks of luck for the shortest half-life, and what a turn warms as heat foreseen.
         """
-        if self._pending is not None and not together:
-            self._judge(self._pending)
+        if not together:
+            if self._pending is not None:
+                self._judge(self._pending)
+            self._begun, self._warmed = (self.clock, self._total), {}
         slot = self.slots.get(key)
         if slot is None:
             slot, self._pending = self._add(key, group), None
@@ -76,6 +80,7 @@ class UseRates:
         self._total = self._total * self._fade + 1
         _bump(self._counts, self.last, slot, self.clock, self._inverse)
         if (place := int(self._group[slot])) >= 0:
+            self._warmed.setdefault(place, (self._group_counts[place].copy(), float(self._group_last[place])))
             _bump(self._group_counts, self._group_last, place, self.clock, self._inverse)
         return slot
 
@@ -122,10 +127,14 @@ class UseRates:
         return own, np.where(places[:, None] < 0, own, heat)
 
     def _forecast(self, slot: int) -> Floats:
-        """What each forecast gives for it to be asked for next."""
-        own, heat = (uses[0] for uses in self._decayed(np.array([slot])))
+        """What each forecast gave, before the turn began, for it to be asked for."""
+        clock, total = self._begun
+        own = heat = self._counts[slot] * np.exp2((clock - self.last[slot]) * self._inverse)
+        if (place := int(self._group[slot])) >= 0:
+            uses, last = self._warmed.get(place, (self._group_counts[place], float(self._group_last[place])))
+            heat = uses * np.exp2((clock - last) * self._inverse)
         lift = own[-1] / max(float(heat[-1]), _TINY)
-        forecast = np.concatenate([own / self._total, lift * heat[HEATS] / self._total[HEATS]])
+        forecast = np.concatenate([own / total, lift * heat[HEATS] / total[HEATS]])
         return (1 - UNFORESEEN) * forecast + UNFORESEEN / len(self.slots)
 
     def _judge(self, forecast: Floats) -> None:

@@ -167,6 +167,19 @@ def test_a_path_is_one_observation() -> None:
     assert max(abs(weight - uniform) for weight in rates.weights().values()) < max(abs(w - uniform) for w in alone.weights().values())
 
 
+def test_what_a_turn_warms_is_no_evidence_for_heat() -> None:
+    """Turns drawn alike, each of two keys of a group: the second follows from the first, not from the group's having been asked for."""
+    believed = []
+    for together in (True, False):
+        rates, rng = UseRates(), np.random.default_rng(0)
+        for talk in rng.integers(8, size=2000).tolist():
+            for place in range(2):
+                rates.use((talk, int(rng.integers(4))), talk, together and place > 0)
+        forecasts = rates._posterior[:-1] + rates._posterior[-1] * rates._mixture
+        believed.append(float(forecasts[-3:].sum()))
+    assert believed[0] < 0.5 < believed[1]
+
+
 # -- the tier ------------------------------------------------------------------------------------------------------------------
 
 

@@ -200,7 +200,9 @@ def _asked(
 def once(seed: int, talks: Talks) -> Trace:
     """Conversation after conversation, each of its questions once in random order.
 
-    Rates: how many of the conversation's questions each session answers, which is the chance of every single draw.
+    Rates: the share of the conversation's questions that each session answers, known from its first question on, and 0 for sessions of
+    other conversations. That is the chance of every single draw; what is left of the questions is not counted down. An oracle by these
+    rates knows beforehand what some 200 questions cannot teach.
     """
     rng = np.random.default_rng(seed)
     turns: list[tuple[int, ...]] = []
