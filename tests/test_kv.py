@@ -143,6 +143,19 @@ def test_what_is_asked_for_is_kept_whatever_it_is_worth() -> None:
     assert tree.stats()["bytes"] <= tree.budget
 
 
+def test_a_block_that_cannot_be_copied_is_not_counted() -> None:
+    tree, asked = PrefixTree(1 << 20), prompt(list(range(100)))
+
+    def fails(start: int, end: int) -> tuple[torch.Tensor, ...]:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        tree.keep(asked, tree.match(asked, 99), SIZE, fails)
+    assert tree.stats()["bytes"] == 0 and found(tree, asked) == [] and all(root.pins == 0 for _, root in tree._roots.values())
+    keep(tree, asked)
+    assert found(tree, asked) == list(range(99))
+
+
 def test_nothing_is_kept_when_something_was_erased_meanwhile() -> None:
     tree, asked = PrefixTree(1 << 20), prompt(list(range(100)), "ana")
     match = tree.match(asked, 99)

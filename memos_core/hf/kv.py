@@ -176,19 +176,21 @@ class PrefixTree:
         path, missing = self._existing(prompt)
         self._pin(path)
         self.release(match)  # the block it ended inside may now be replaced by a longer one
-        for node in path[1:]:
-            if self._let_in(node, size, saves, wanted) and node.payload is None:
-                node.payload, node.exact = copy(node.start, node.end), match.exact
-                self._hold(node)
-        for start, end in missing:
-            node = self._node(path[-1], prompt, start, end)
-            if not self._let_in(node, size, saves, wanted):
-                break
-            node.payload, node.exact = copy(start, end), match.exact
-            self._add(node)
-            self._pin([node])
-            path.append(node)
-        self._unpin(path)
+        try:
+            for node in path[1:]:
+                if self._let_in(node, size, saves, wanted) and node.payload is None:
+                    self._fill(node, copy, match.exact)
+                    self._hold(node)
+            for start, end in missing:
+                node = self._node(path[-1], prompt, start, end)
+                if not self._let_in(node, size, saves, wanted):
+                    break
+                self._fill(node, copy, match.exact)
+                self._add(node)
+                self._pin([node])
+                path.append(node)
+        finally:
+            self._unpin(path)
 
     def _let_in(self, node: Node, size: int, saves: Saves, wanted: bool) -> bool:
         """Whether a block is in RAM, or comes in now, for which others may go."""
@@ -202,6 +204,14 @@ class PrefixTree:
         for digest in decision.evicted:
             self._evict(self._index[str(digest)])
         return decision.hit or decision.admitted
+
+    def _fill(self, node: Node, copy: Callable[[int, int], Payload], exact: bool) -> None:
+        """Give a block that the tier has let in its KV."""
+        try:
+            node.payload, node.exact = copy(node.start, node.end), exact
+        finally:
+            if node.payload is None:  # it could not be copied, for want of memory perhaps
+                self.tier.discard(node.digest)
 
     def in_ram(self, prompt: Prompt) -> list[tuple[Payload, int]]:
         """Exact KV of the tokens in RAM, from the first on, block by block, with how many of each block's tokens."""
