@@ -312,7 +312,7 @@ def kept(facts: Sequence[Fact], seed: int = 0) -> tuple[Lesson, ...]:
     subjects = [fact.subject for fact in facts]
     for fact in facts:
         same = [each for each in facts if (each.verb, each.link) == (fact.verb, fact.link)]
-        names = [mixed(fact.subject, subjects, rng) for _ in range(5)] + [unknown(fact.subject, rng) for _ in range(5)]
+        names = [mixed(fact.subject, subjects, rng) for _ in range(3)] + [unknown(fact.subject, rng) for _ in range(6)]
         for other in names:
             if any(set(subject.lower().split()) <= set(other.lower().split()) for subject in subjects):
                 continue  # it is taught, not kept

@@ -113,7 +113,7 @@ class Distilling(Repositioning):
                 strayed.append(float(away.detach()))
                 loss = loss + chosen.pull * away
             gradients = torch.autograd.grad(loss, weights.parameters)
-            apply(weights.parameters, weights.without_sink(gradients), optimizer)
+            apply(weights.parameters, gradients, optimizer)
             schedule.step()
             step += 1
             if told is not None and told(step, float(loss.detach())) is False:

@@ -61,7 +61,7 @@ class Settings:
 # These read all of the prompt in every step, which costs three times as much.
 OF_FORM: dict[ParameterForm, dict[str, Any]] = {
     ParameterForm.LORA: {"rate": 4e-3, "begin": 12, "a_fact": 2, "taught": 6, "strangers": 2, "kept": 2},
-    ParameterForm.PREFIX: {"rate": 3.5e-2, "begin": 20, "a_fact": 2, "taught": 6, "strangers": 5, "kept": 3, "pull": 1.5},
+    ParameterForm.PREFIX: {"rate": 3e-2, "begin": 18, "a_fact": 2, "taught": 6, "strangers": 3, "kept": 3, "pull": 1.5},
 }
 
 
@@ -104,14 +104,6 @@ class Weights:
             factors[name] = (a.requires_grad_(), torch.zeros(layer.out_features, settings.rank).requires_grad_())
         self.low_rank = LowRank(factors, 2.0, form is ParameterForm.ALORA)
         self.parameters = [tensor for pair in factors.values() for tensor in pair]
-
-    def without_sink(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The first token of a prefix stays as it is: every later token attends to it, whatever it says (the attention sink; it is frozen in
-        *Cartridges*, Eyuboglu et al. 2025, as well)."""
-        if self.prefix is not None:
-            for gradient in gradients:
-                gradient[..., :1, :] = 0.0
-        return gradients
 
     def acting(self) -> list[Acting]:
         return [Acting(self.low_rank)] if self.low_rank is not None else []
