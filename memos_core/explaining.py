@@ -5,7 +5,6 @@ Source: MemOS §4.2, policy-aware scheduling; that every placement can be asked 
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -47,7 +46,7 @@ class Prospect:
 class Explanation:
     """Where a cube is, why, and what would move it.
 
-    form: plaintext, activation or parameter. tier: RAM (loaded by this process as well), disk, or dropped. held_as: the cubes in use that stand
+    form: plaintext, activation or parameter. tier: RAM (of this process, beside its file), disk, or dropped. held_as: the cubes in use that stand
     for it in another form: KV of its scope's head, or modules that know it. why: the last move that concerned it, or the last entry of
     its audit log. value: what KV of it is expected to save over the policy's horizon, and per byte. together: what is used in the same
     turns, with how many.
@@ -71,9 +70,9 @@ class Explanation:
 
 
 def explained(
-    house: House, cube: MemCube, thresholds: Thresholds, now: datetime, task: int | None = None, in_ram: Collection[str] = ()
+    house: House, cube: MemCube, thresholds: Thresholds, now: datetime, task: int | None = None, in_ram: bool = False
 ) -> Explanation:
-    """Read what a decision about a cube would rest on. task: the number of the one at hand, for its value. in_ram: blobs that are loaded."""
+    """Read what a decision about a cube would rest on. task: the number of the one at hand, for its value. in_ram: its tensors are."""
     scope = cube.governance.scope
     with house.store.read() as view:
         kept = derived(view, now, scope)
@@ -88,7 +87,7 @@ def explained(
     worth = value(cube.usage, tokens, size, speed, thresholds.horizon_seconds, together=shares, tasks=tasks, task=task)
     why = _last(moves[-1]) if moves and moves[-1].at >= log[-1].at else _said(log[-1])
     dropped = blob_of(cube.payload) is not None and cube.state is State.ARCHIVED
-    tier = "dropped" if dropped else "RAM" if blob_of(cube.payload) in in_ram else "disk"
+    tier = "dropped" if dropped else "RAM" if in_ram else "disk"
     return Explanation(
         cube.id,
         cube.payload.kind,

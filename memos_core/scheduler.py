@@ -41,8 +41,7 @@ class Scheduler(Holding):
         super().__init__(house)
         self.thresholds = thresholds
         self._chooser = chooser
-        self.in_ram: set[str] = set()
-        """Blobs of KV that this process has made or read."""
+        self._ahead: set[str] = set()  # files of KV that this process has made, or decided whether to read ahead
         self._lock = threading.Lock()
 
     def tick(self, now: datetime, go_on: Callable[[], bool] = lambda: True) -> list[Move]:
@@ -213,7 +212,7 @@ class Scheduler(Holding):
             return
         with self._house.store.read() as view:
             live = uses.live(view, now - timedelta(seconds=self.thresholds.live_seconds))
-        for scope in dict.fromkeys(scope for scope, blob in live if blob not in self.in_ram):
+        for scope in dict.fromkeys(scope for scope, blob in live if blob not in self._ahead):
             if not go_on():
                 break
             self.prefetch(scope, now)
@@ -224,10 +223,10 @@ class Scheduler(Holding):
         with self._house.store.read() as view:
             kept, system = derived(view, now, scope), view.last_system(scope)
         _, chosen = find_head(kept, engine if self._house.reuses else None, system)
-        if chosen is None or chosen.payload.blob in self.in_ram:
+        if chosen is None or chosen.payload.blob in self._ahead:
             return 0
         payload = chosen.payload
-        self.in_ram |= {head.payload.blob for head in kept if head.is_kv}  # decided for this process, whatever comes of it
+        self._ahead |= {head.payload.blob for head in kept if head.is_kv}
         if not engine.rates.worth_reading(payload.tokens, payload.bytes):
             return 0
         path = self._house.store.blobs.path(payload.blob)
@@ -327,7 +326,7 @@ class Scheduler(Holding):
         except (NotFound, VersionConflict):
             return False
         if isinstance(made.payload, Activation):
-            self.in_ram.add(made.payload.blob)
+            self._ahead.add(made.payload.blob)
         return True
 
     def _admitted(self, wanted: Sequence[_Wanted], kept: Sequence[Derived], now: datetime) -> list[_Wanted]:

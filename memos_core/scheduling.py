@@ -11,7 +11,19 @@ from weakref import WeakSet
 from memos_core.access import may_enter, require, rules
 from memos_core.bound import ActorLike, ScopeLike
 from memos_core.changes import Judge
-from memos_core.cube import LOCAL_OWNER, CubeId, Scope, as_scope, as_text, as_time, dumps
+from memos_core.cube import (
+    LOCAL_OWNER,
+    Activation,
+    ActivationForm,
+    CubeId,
+    Parameter,
+    Payload,
+    Scope,
+    as_scope,
+    as_text,
+    as_time,
+    dumps,
+)
 from memos_core.errors import InvalidInput
 from memos_core.explaining import Explanation, explained
 from memos_core.forms import Forms
@@ -104,8 +116,15 @@ class Scheduling(Forms):
         cube = self._permitted(id, "read", who, clock)
         require(may_enter(who, cube.governance.scope), who, "read", f"the record of cube {id}")
         number = None if task is None else self._task(cube.governance.scope, as_text(task, "task"))
-        in_ram = self._scheduler.in_ram | self._modules.in_ram
-        return explained(self._house, cube, self._scheduler.thresholds, clock, number, in_ram)
+        return explained(self._house, cube, self._scheduler.thresholds, clock, number, self._in_ram(cube.payload))
+
+    def _in_ram(self, payload: Payload) -> bool:
+        """Whether this process holds the tensors of a cube now."""
+        if isinstance(payload, Parameter):
+            return payload.blob in self._modules.in_ram
+        if not isinstance(payload, Activation) or payload.form is not ActivationForm.KV or not self._house.reuses:
+            return False
+        return bool(self._house.engine.resident(payload.prefix_key))
 
     # ------------------------------------------------------------------ usage
     def usage(self, scope: ScopeLike, *, actor: ActorLike = None) -> ScopeUsage:

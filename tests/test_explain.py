@@ -68,6 +68,8 @@ def test_what_it_says_is_missing_is_what_moves_it(memos: MemOS) -> None:
     assert "cools below 0.9 on 2026-06-09" in str(found)
     held = memos.explain(kv, now=NOW)
     assert (held.form, held.tier, found.tier) == ("activation", "RAM", "disk") and held.value.bytes == memos.get(kv).payload.bytes
+    memos._house.engine.close()
+    assert memos.explain(kv, now=NOW).tier == "disk"  # let go by the engine, whatever this process has read before
     assert [each.when for each in held.prospects] == [None, leaves.when]
     assert not memos.tick(leaves.when - timedelta(minutes=1))
     (gone,) = memos.tick(leaves.when)

@@ -151,6 +151,11 @@ class Keeping(Machine):
             self.workspace.clear()
             return self.kv.detach(prefix_key)
 
+    def resident(self, prefix_key: str) -> bool:
+        """Whether the KV of a segment is in RAM now, all of it."""
+        with self.lock:
+            return self.kv.resident(prefix_key)
+
     def freeze(self, segment: Segment, frozen: bool = True) -> None:
         """Keep a segment in RAM whatever the budget; frozen=False: allow eviction again.
 

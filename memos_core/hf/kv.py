@@ -213,6 +213,15 @@ class PrefixTree:
             if node.payload is None:  # it could not be copied, for want of memory perhaps
                 self.tier.discard(node.digest)
 
+    def resident(self, prefix_key: str) -> bool:
+        """Whether all blocks of a segment are in RAM."""
+        segment = self._segments.get(prefix_key)
+        if segment is None:
+            return False
+        prompt = Prompt(segment.identity, segment.token_ids, segment.public_tokens, segment.salt)
+        steps = self._walk(prompt, segment.tokens)
+        return sum(used for node, used in steps if node.payload is not None) == segment.tokens
+
     def in_ram(self, prompt: Prompt) -> list[tuple[Payload, int]]:
         """Exact KV of the tokens in RAM, from the first on, block by block, with how many of each block's tokens."""
         found = []
