@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 
 from memos_core.conflict.resolution import Related
-from memos_core.cube import Actor, CubeId, MemCube, Scope
+from memos_core.cube import Actor, CubeId, MemCube, Scope, State
 from memos_core.hierarchy import Place
+from memos_core.lifespan import check_transition
 from memos_core.policy import Budget, Move
 from memos_core.recall.features import Features
 
@@ -63,6 +64,14 @@ class Describe:
 
     id: CubeId
     searchable: Searchable
+
+
+def restated(cube: MemCube, state: State, actor: Actor, action: str, now: datetime, reason: str) -> Revise:
+    """The change that puts a cube into another state. Raises InvalidInput for one that the table of transitions does not allow."""
+    check_transition(cube.state, state)
+    identifiers = cube.identifiers.model_copy(update={"updated_at": now})
+    changed = cube.model_copy(update={"state": state, "version": cube.version + 1, "identifiers": identifiers})
+    return Revise(changed, actor, action, detail=reason)
 
 
 @dataclass(frozen=True, slots=True)

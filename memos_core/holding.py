@@ -10,11 +10,10 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from memos_core.changes import Add, Change, Record, Revise
+from memos_core.changes import Add, Change, Record, Revise, restated
 from memos_core.cube import LOCAL_OWNER, Activation, ActivationForm, Actor, MemCube, Precision, Scope, SemanticType, State
 from memos_core.heads import Derived
 from memos_core.house import House
-from memos_core.lifespan import check_transition
 from memos_core.policy import Move
 from memos_core.transform import activation_cube, captured, prefill, steering
 
@@ -23,11 +22,8 @@ LONGEST_NAME = 80
 
 
 def archived(cube: MemCube, action: str, now: datetime, reason: str) -> Revise:
-    """The change that archives a cube."""
-    check_transition(cube.state, State.ARCHIVED)
-    identifiers = cube.identifiers.model_copy(update={"updated_at": now})
-    changed = cube.model_copy(update={"state": State.ARCHIVED, "version": cube.version + 1, "identifiers": identifiers})
-    return Revise(changed, LOCAL_OWNER, action, detail=reason)
+    """The change with which the scheduler archives a cube."""
+    return restated(cube, State.ARCHIVED, LOCAL_OWNER, action, now, reason)
 
 
 class Holding:

@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 from memos_core.blobs import write_durably
-from memos_core.changes import Add, Change, Queue, Record, Revise, Unqueue
+from memos_core.changes import Add, Change, Queue, Record, Unqueue, restated
 from memos_core.cube import (
     LOCAL_OWNER,
     Actor,
@@ -38,7 +38,6 @@ from memos_core.cube import (
 from memos_core.errors import Cancelled, InvalidInput
 from memos_core.house import House
 from memos_core.lessons import PLAIN_TEXTS, Course, course
-from memos_core.lifespan import check_transition
 from memos_core.modules import standing
 from memos_core.plan import line
 from memos_core.policy import NO_TRAINING, Move, Thresholds, decide_cold
@@ -215,12 +214,7 @@ def retire(
     also: Sequence[Change] = (),
 ) -> None:  # fmt: skip
     """Take modules off, in one commit with what else follows from it: stale, or archived, when their files go."""
-    changes: list[Change] = []
-    for cube, reason in zip(cubes, reasons, strict=True):
-        check_transition(cube.state, state)
-        identifiers = cube.identifiers.model_copy(update={"updated_at": now})
-        changed = cube.model_copy(update={"state": state, "version": cube.version + 1, "identifiers": identifiers})
-        changes.append(Revise(changed, who, action, detail=reason))
+    changes: list[Change] = [restated(cube, state, who, action, now, reason) for cube, reason in zip(cubes, reasons, strict=True)]
     if changes:
         house.store.commit([*changes, *also])
         house.store.settle()

@@ -16,7 +16,7 @@ import numpy as np
 from memos_core.cube import CubeId, MemCube, Parameter, Precision, State
 from memos_core.errors import InvalidInput
 from memos_core.lifespan import cools_at
-from memos_core.value import Speed, expected_uses
+from memos_core.value import Speed
 
 MoveKind = Literal[
     "prefill", "drop", "expire", "archive", "erase", "refile", "propose", "reduce", "restore", "stale", "distil", "revert", "keep"
@@ -178,67 +178,9 @@ def stable(cube: MemCube, thresholds: Thresholds, now: datetime, since: datetime
     return cube.state is State.ACTIVE and cube.governance.expires_at is None and settled
 
 
-def admission_key(candidate: Candidate) -> tuple[float, float, str]:
-    """Best first: hottest per token, with priority; id decides ties."""
-    usage, priority = candidate.cube.usage, candidate.cube.governance.priority
-    return (-(usage.heat * (1 + priority)) / max(candidate.tokens, 1), -usage.heat, candidate.cube.id)
-
-
 def retention_key(held: Held) -> tuple[bool, float, str]:
     """First to stay first: what is frozen, then most heat per byte of its best precision; id decides ties."""
     return (not held.frozen, -held.value / max(held.choices[0][1], 1), held.id)
-
-
-def choose_head(candidates: Sequence[Candidate], thresholds: Thresholds, now: datetime) -> list[Candidate]:
-    """The memories that deserve the head, best first, within its token limit."""
-    worthy = []
-    for candidate in candidates:
-        usage = candidate.cube.usage
-        threshold = thresholds.stay_heat if candidate.in_head else thresholds.enter_heat
-        if (
-            usage.heat >= threshold
-            and usage.sessions >= thresholds.least_sessions
-            and stable(candidate.cube, thresholds, now, candidate.since)
-        ):
-            worthy.append(candidate)
-    chosen, spent = [], 0
-    for candidate in sorted(worthy, key=admission_key):
-        if spent + candidate.tokens <= thresholds.head_tokens:
-            chosen.append(candidate)
-            spent += candidate.tokens
-    return chosen
-
-
-def decide_head(
-    candidates: Sequence[Candidate], current: frozenset[CubeId] | None, thresholds: Thresholds, now: datetime, speed: Speed = NO_SPEED
-) -> Move | None:
-    """Prefill a scope's head when the memories that deserve it are not the ones it holds; drop it when none does.
-
-    current: the memories it holds, None when there is no head. Memories enter only when prefilling is worth its time.
-    """
-    chosen = choose_head(candidates, thresholds, now)
-    wanted = frozenset(candidate.cube.id for candidate in chosen)
-    if not wanted and current:
-        return Move(
-            "drop", tuple(sorted(current)), f"none of the {len(current)} memories in the head is hot any more: {_uses(candidates, current)}"
-        )
-    if not wanted or wanted == current:
-        return None
-    tokens = sum(candidate.tokens for candidate in chosen)
-    saved = sum(expected_uses(each.cube.usage.heat, thresholds.horizon_seconds) * each.tokens for each in chosen)
-    if wanted - (current or frozenset()) and saved < thresholds.idle_worth * tokens:
-        return None
-    came, went = len(wanted - (current or frozenset())), len((current or frozenset()) - wanted)
-    reason = (
-        f"{len(wanted)} memories are hot (heat ≥ {thresholds.enter_heat:g}) and settled, {came} new, {went} gone: {_uses(chosen, wanted)}"
-    )
-    return Move("prefill", tuple(sorted(wanted)), reason, seconds=speed.computing(saved))
-
-
-def _uses(candidates: Sequence[Candidate], ids: frozenset[CubeId]) -> str:
-    """The use counts that a decision rests on."""
-    found = [(candidate.cube.id, candidate.cube.usage) for candidate in candidates if candidate.cube.id in ids]
-    return ", ".join(f"{id} {usage.recalls} recalls in {usage.sessions} sessions, heat {usage.heat:.2f}" for id, usage in found)
 
 
 def decide_room(held: Sequence[Held], thresholds: Thresholds) -> list[Move]:

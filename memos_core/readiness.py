@@ -1,4 +1,4 @@
-"""What a move of one memory asks for, and what of it is missing; and whether enough memories are ready for weights. Pure.
+"""Which memories their use moves into KV and into weights: what each has to be for it, what of that is missing, and the decision. Pure.
 
 Source: MemOS §4.1-4.2 (plaintext ⇒ activation ⇒ parameter by use); the conditions are ours.
 """
@@ -41,7 +41,7 @@ class Condition:
 
 
 def head_conditions(candidate: Candidate, thresholds: Thresholds, now: datetime) -> list[Condition]:
-    """What keeps a memory in its scope's head, or lets it in; room beside hotter ones apart. All are met when `choose_head` would take it."""
+    """What keeps a memory in its scope's head, or lets it in; room beside hotter ones apart."""
     cube, usage = candidate.cube, candidate.cube.usage
     least = thresholds.stay_heat if candidate.in_head else thresholds.enter_heat
     more = math.ceil(max(least - usage.heat, 0) + 1e-9)
@@ -100,6 +100,55 @@ def _settled(cube: MemCube, known: datetime | None, seconds: float, now: datetim
 
 def _sessions(has: int, needs: int) -> Condition:
     return Condition("sessions", f"{has}", f"at least {needs}", f"{needs - has} more sessions" if has < needs else "")
+
+
+def admission_key(candidate: Candidate) -> tuple[float, float, str]:
+    """Best first: hottest per token, with priority; id decides ties."""
+    usage, priority = candidate.cube.usage, candidate.cube.governance.priority
+    return (-(usage.heat * (1 + priority)) / max(candidate.tokens, 1), -usage.heat, candidate.cube.id)
+
+
+def choose_head(candidates: Sequence[Candidate], thresholds: Thresholds, now: datetime) -> list[Candidate]:
+    """The memories that deserve the head, best first, within its token limit."""
+    worthy = [each for each in candidates if all(condition.met for condition in head_conditions(each, thresholds, now))]
+    chosen, spent = [], 0
+    for candidate in sorted(worthy, key=admission_key):
+        if spent + candidate.tokens <= thresholds.head_tokens:
+            chosen.append(candidate)
+            spent += candidate.tokens
+    return chosen
+
+
+def decide_head(
+    candidates: Sequence[Candidate], current: frozenset[CubeId] | None, thresholds: Thresholds, now: datetime, speed: Speed = NO_SPEED
+) -> Move | None:
+    """Prefill a scope's head when the memories that deserve it are not the ones it holds; drop it when none does.
+
+    current: the memories it holds, None when there is no head. Memories enter only when prefilling is worth its time.
+    """
+    chosen = choose_head(candidates, thresholds, now)
+    wanted = frozenset(candidate.cube.id for candidate in chosen)
+    if not wanted and current:
+        return Move(
+            "drop", tuple(sorted(current)), f"none of the {len(current)} memories in the head is hot any more: {_uses(candidates, current)}"
+        )
+    if not wanted or wanted == current:
+        return None
+    tokens = sum(candidate.tokens for candidate in chosen)
+    saved = sum(expected_uses(each.cube.usage.heat, thresholds.horizon_seconds) * each.tokens for each in chosen)
+    if wanted - (current or frozenset()) and saved < thresholds.idle_worth * tokens:
+        return None
+    came, went = len(wanted - (current or frozenset())), len((current or frozenset()) - wanted)
+    reason = (
+        f"{len(wanted)} memories are hot (heat ≥ {thresholds.enter_heat:g}) and settled, {came} new, {went} gone: {_uses(chosen, wanted)}"
+    )
+    return Move("prefill", tuple(sorted(wanted)), reason, seconds=speed.computing(saved))
+
+
+def _uses(candidates: Sequence[Candidate], ids: frozenset[CubeId]) -> str:
+    """The use counts that a decision rests on."""
+    found = [(candidate.cube.id, candidate.cube.usage) for candidate in candidates if candidate.cube.id in ids]
+    return ", ".join(f"{id} {usage.recalls} recalls in {usage.sessions} sessions, heat {usage.heat:.2f}" for id, usage in found)
 
 
 def decide_module(

@@ -23,6 +23,7 @@ from memos_core.plan import line
 from memos_core.policies import Policy, View, checked
 from memos_core.policy import Candidate, Held, Move, Thresholds
 from memos_core.proposing import accept, propose
+from memos_core.readiness import decide_head
 from memos_core.reviewing import BUDGET, EVERYTHING, FORMS, HABITS, ORPHANS, UPKEEP, Review
 from memos_core.store import uses
 from memos_core.tending import tend
@@ -288,7 +289,7 @@ class Scheduler(Holding):
             standing = self._standing(number, scope, now)
             if any(head.cube.governance.frozen for head in standing.mine):
                 continue
-            move = policy.decide_head(standing.candidates, standing.current, self.thresholds, now, self._house.speed)
+            move = decide_head(standing.candidates, standing.current, self.thresholds, now, self._house.speed)
             if move is not None and move.kind == "drop":
                 self.drop(standing.mine, now, move.reason, [Record(move, scope, now)])
                 moves.append(move)

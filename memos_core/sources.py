@@ -10,7 +10,7 @@ import networkx as nx
 
 from memos_core.access import may_enter, require
 from memos_core.bound import ActorLike, Bound, ScopeLike
-from memos_core.changes import Revise
+from memos_core.changes import restated
 from memos_core.cube import CubeId, MemCube, Origin, Plaintext, SemanticType, State, as_scope, as_text, as_time
 from memos_core.intake import Template
 from memos_core.lifespan import recallable
@@ -116,10 +116,5 @@ class Sources(Bound):
         return [cube for cube in cubes.values() if cube.identifiers.origin is Origin.EXTERNAL_RETRIEVAL and recallable(cube, clock)]
 
     def _archive(self, cubes: Sequence[MemCube], who: tuple[str, ...], clock: datetime, reason: str) -> None:
-        changes = []
-        for cube in cubes:
-            identifiers = cube.identifiers.model_copy(update={"updated_at": clock})
-            new = cube.model_copy(update={"state": State.ARCHIVED, "version": cube.version + 1, "identifiers": identifiers})
-            changes.append(Revise(new, who, "update", detail=reason))
-        if changes:
-            self._store.commit(changes)
+        if cubes:
+            self._store.commit([restated(cube, State.ARCHIVED, who, "update", clock, reason) for cube in cubes])

@@ -29,8 +29,8 @@ from memos_core import (
 from memos_core.cube import Precision
 from memos_core.lifespan import as_log2, cools_at
 from memos_core.policies import checked
-from memos_core.policy import NO_TRAINING, Candidate, Held, Move, choose_head, decide_expiry, decide_head, decide_room, stable
-from memos_core.readiness import Learnable, decide_module, head_conditions
+from memos_core.policy import NO_TRAINING, Candidate, Held, Move, decide_expiry, decide_room, stable
+from memos_core.readiness import Learnable, choose_head, decide_head, decide_module, head_conditions
 from memos_core.value import Speed
 
 THRESHOLDS = Thresholds()
