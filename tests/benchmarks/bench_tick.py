@@ -25,6 +25,7 @@ from memos_core.hierarchy import given_place
 from memos_core.intake import as_searchable
 from memos_core.plan import make_plan
 from memos_core.policy import Candidate, Thresholds
+from memos_core.readiness import decide_head
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 LARGE, SMALL = ("bench", "large"), 100

@@ -204,20 +204,16 @@ def once(seed: int, talks: Talks) -> Trace:
     other conversations. That is the chance of every single draw; what is left of the questions is not counted down. An oracle by these
     rates knows beforehand what some 200 questions cannot teach.
     """
-    rng = np.random.default_rng(seed)
-    turns: list[tuple[int, ...]] = []
-    phases: list[tuple[int, np.ndarray]] = []
-    count = 0
-    for number in rng.permutation(len(talks.questions)):
-        asked = talks.questions[number]
-        phases.append((count, _rates(talks, [(sessions, 1.0) for sessions in asked])))
-        turns += [asked[place] for place in rng.permutation(len(asked))]
-        count = sum(len(turn) for turn in turns)
-    return _asked("locomo once", seed, talks, turns, phases)
+    return _through("locomo once", seed, talks, shuffled=True)
 
 
 def listed(seed: int, talks: Talks) -> Trace:
     """As `once`, but the questions of a conversation in the order of the file, where neighbours often have the same evidence."""
+    return _through("locomo listed", seed, talks, shuffled=False)
+
+
+def _through(name: str, seed: int, talks: Talks, shuffled: bool) -> Trace:
+    """All conversations, one after the other, each question once."""
     rng = np.random.default_rng(seed)
     turns: list[tuple[int, ...]] = []
     phases: list[tuple[int, np.ndarray]] = []
@@ -225,9 +221,9 @@ def listed(seed: int, talks: Talks) -> Trace:
     for number in rng.permutation(len(talks.questions)):
         asked = talks.questions[number]
         phases.append((count, _rates(talks, [(sessions, 1.0) for sessions in asked])))
-        turns += asked
+        turns += [asked[place] for place in rng.permutation(len(asked))] if shuffled else asked
         count = sum(len(turn) for turn in turns)
-    return _asked("locomo listed", seed, talks, turns, phases)
+    return _asked(name, seed, talks, turns, phases)
 
 
 def repeated(seed: int, talks: Talks, requests: int = 20_000) -> Trace:
