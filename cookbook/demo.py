@@ -115,7 +115,7 @@ def first(directory: str) -> bool:
         console.print("\n[bold]The scheduler looks at what was used[/bold]")
         for move in memos.tick():
             console.print(f"   {move.kind}: {escape(move.reason)}")
-            for cube in (memos.get(id) for id in move.ids):
+            for cube in (memos.get(id) for id in move.ids if move.kind == "prefill"):
                 used = cube.usage
                 console.print(f"      [dim]{used.recalls} × in {used.sessions} conversations: {escape(cube.payload.text)}[/dim]")
     return all(same)

@@ -46,7 +46,8 @@ def _refile(house: House, number: int, scope: Scope, now: datetime) -> Move | No
     changed = np.flatnonzero((concept != before[:, 0]) | (task != before[:, 1])).tolist()
     if not changed:
         return None
-    reason = f"{len(np.unique(before[:, 0]))} concepts became {len(np.unique(concept))}, of {len(filed)} facts"
+    counts = f"{len(np.unique(before[:, 0]))} concepts before, {len(np.unique(concept))} now"
+    reason = f"{len(changed)} of {len(filed)} facts are filed elsewhere: {counts}"
     places = tuple((facts.ids[place], int(concept[place]), int(task[place])) for place in changed)
     move = Move("refile", tuple(facts.ids[place] for place in changed), reason)
     record = Record(replace(move, ids=()), scope, now)  # of the scope as a whole: there may be thousands

@@ -108,7 +108,7 @@ def test_upkeep_splits_what_is_too_broad_and_keeps_the_index(memos: MemOS) -> No
 
     memos._store.commit([Refile(ANA, tuple((each.id, 7, 8) for each in done), LOCAL_OWNER, NOW, "for the test")])
     (move,) = [move for move in memos.tick(NOW) if move.kind == "refile"]
-    assert "concepts became" in move.reason
+    assert "facts are filed elsewhere" in move.reason
     found = paths(memos)
     assert not {found[text] for text in SAILING} & {found[text] for text in BAKING}
     hits = [(hit.text, hit.score) for hit in memos.recall("bread", scope=ANA, now=NOW).hits]
