@@ -3,6 +3,8 @@
 Source: MemOS: A Memory OS for AI System, arXiv 2507.03724, section 4. Importing this loads no torch.
 """
 
+from memos_core.carrying import Exported
+from memos_core.changes import Imported
 from memos_core.conflict import Relation, RelationKind
 from memos_core.conflict.resolution import Conflict, OnConflict, Resolution
 from memos_core.cube import (
@@ -57,10 +59,12 @@ __all__ = [  # noqa: RUF022  in plain order
     "EmbedderMismatch",
     "EngineError",
     "Explanation",
+    "Exported",
     "Governance",
     "Hit",
     "Identifiers",
     "IdentityMismatch",
+    "Imported",
     "InvalidInput",
     "LATENCY",
     "Link",

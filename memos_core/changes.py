@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -223,14 +224,76 @@ class Reviewed:
     by: bytes
 
 
-Change = Add | Revise | Erase | Take | Relate | SetBudget | Describe | Refile | Name | Label | Queue | Unqueue | Judge | Record | Reviewed
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What came of an import, in ids. added: cubes that were not here. grown: that went on in the archive from where they stood here. known: how many
+    were here as they are there. same: what this memory holds under another id, since it was told the same message: theirs, ours.
+
+    forgotten: left out, since they, or what they were made of, have been forgotten here. differing: left out, since both memories have changed them
+    each in its own way; ours stands. forgotten_there: still here, though the other memory has forgotten them; `forget` follows it.
+    unfounded: KV and modules left out, since what they were made of is not here. unrecognised: added, but a replay of their message would not be
+    known. embedded: vectors were computed anew, by another embedder.
+    """
+
+    added: tuple[CubeId, ...] = ()
+    grown: tuple[CubeId, ...] = ()
+    known: int = 0
+    same: tuple[tuple[CubeId, CubeId], ...] = ()
+    forgotten: tuple[CubeId, ...] = ()
+    differing: tuple[CubeId, ...] = ()
+    forgotten_there: tuple[CubeId, ...] = ()
+    unfounded: tuple[CubeId, ...] = ()
+    unrecognised: tuple[CubeId, ...] = ()
+    embedded: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything came of it."""
+        return bool(self.added or self.grown)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrive:
+    """Take in what a checked archive holds; see `archive.checking.Contents` for its fields. searchables: of plaintext that may be new here.
+    identities, merged: digests under this directory's key, by cube, and by the number of a merged message."""
+
+    tables: Mapping[str, Sequence[Any]]
+    versions: Mapping[CubeId, Sequence[Any]]
+    heads: Mapping[CubeId, MemCube]
+    details: Mapping[tuple[CubeId, int], str]
+    searchables: Mapping[CubeId, Searchable]
+    identities: Mapping[CubeId, bytes | None]
+    merged: Mapping[int, bytes | None]
+    embedded: bool
+    actor: Actor
+    at: datetime
+
+
+Change = (
+    Arrive
+    | Add
+    | Revise
+    | Erase
+    | Take
+    | Relate
+    | SetBudget
+    | Describe
+    | Refile
+    | Name
+    | Label
+    | Queue
+    | Unqueue
+    | Judge
+    | Record
+    | Reviewed
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a change did. superseded: added, and took the place of another.
 
-    erased / scopes_touched: by an Erase, the ids that are gone and the scopes whose prompts may have held them.
+    imported: by an Arrive. erased / scopes_touched: by an Erase, the ids that are gone and the scopes whose prompts may have held them.
     """
 
     kind: Literal[
@@ -252,9 +315,11 @@ class Outcome:
         "judged",
         "recorded",
         "reviewed",
+        "arrived",
     ]
     cubes: tuple[MemCube, ...] = ()
     erased: tuple[CubeId, ...] = ()
     prefix_keys: tuple[str, ...] = ()
     scopes_touched: tuple[Scope, ...] = ()
     each: tuple[Outcome, ...] = field(default=())
+    imported: Imported | None = None

@@ -108,7 +108,7 @@ def _last(move: Moved) -> str:
 
 
 def _said(entry: AuditEntry) -> str:
-    detail = f", {entry.detail}" if entry.detail and entry.action != "merge" else ""  # of a merge, the commitment
+    detail = f", {entry.detail}" if entry.detail and entry.action not in ("merge", "import") else ""  # of these, the commitment
     return f"{entry.action} by {entry.actor} on {entry.at.isoformat(timespec='minutes')}{detail}"
 
 

@@ -89,8 +89,12 @@ def identity(secret: bytes, template: Template, item: Noted, said_at: datetime |
         what = ["turn", turn, item.role or ""]
     else:
         what = ["said", item.role or "", item.speaker or "", at.isoformat() if at else "", *template.path, item.text]
-    what = [*what, *(part.blob for part in item.parts)]
-    return hmac.digest(secret, dumps([*template.scope, "", template.session or "", *what]).encode(), "sha256")
+    return message_digest(secret, template.scope, template.session, [*what, *(part.blob for part in item.parts)])
+
+
+def message_digest(secret: bytes, scope: Scope, session: str | None, what: Sequence[object]) -> bytes:
+    """What `identity` is of a message of which this is what counts."""
+    return hmac.digest(secret, dumps([*scope, "", session or "", *what]).encode(), "sha256")
 
 
 def as_searchable(cube: MemCube, vector: np.ndarray | None, keys: tuple[int, ...] = ()) -> Searchable | None:

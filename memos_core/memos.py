@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from memos_core import books
-from memos_core.absent import absent
 from memos_core.access import may, may_enter, require, rules
+from memos_core.archive import Progress
+from memos_core.archiving import Archiving
 from memos_core.books import Verification
 from memos_core.bound import ActorLike, ScopeLike
 from memos_core.browsing import Browsing
@@ -60,7 +61,7 @@ def generating(engine: Any) -> Callable[[str], str]:
     return lambda prompt: str(engine.generate([{"role": "user", "content": prompt}], max_new_tokens=512).text)
 
 
-class MemOS(Lifecycle, Browsing, Sources, Scheduling):
+class MemOS(Lifecycle, Browsing, Sources, Archiving, Scheduling):
     """A memory: one directory, many scopes. Open it with `MemOS.open`."""
 
     @classmethod
@@ -112,6 +113,20 @@ class MemOS(Lifecycle, Browsing, Sources, Scheduling):
             store.close()
             raise
         return cls(House(store, cached, index, engine, rule, model, captioner, counted_by), thresholds or Thresholds(), policy)
+
+    @classmethod
+    def import_(cls, file: str | Path, into: str | Path, *, progress: Progress | None = None, **settings: Any) -> MemOS:
+        """Open a directory, or make it, with an archive taken in: see `import_archive`, which tells what came of it. settings: as of `open`.
+
+        When the archive cannot be imported, a directory that was made for it is left empty. Raises as both of them do.
+        """
+        opened = cls.open(into, **settings)
+        try:
+            opened.import_archive(file, progress=progress)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
 
     @property
     def path(self) -> Path:
@@ -324,7 +339,3 @@ class MemOS(Lifecycle, Browsing, Sources, Scheduling):
                 "kv": self._house.engine.kv.stats() if self._house.reuses else {},
                 "modules": self._modules.stats(),
             }
-
-    # ------------------------------------------------------------------ not here yet
-    export = absent("export", "export and import")
-    import_ = classmethod(absent("import_", "export and import"))

@@ -17,17 +17,17 @@ LAYERS: list[set[str]] = [
     {"errors"},
     {"cube"},
     set(
-        """absent access analyse changes clashes conflict credit differences duplicate embed examination gardening habits
+        """access analyse changes clashes conflict credit differences duplicate embed examination gardening habits
         hierarchy intake labels lessons lifespan outline parse past plan policies policy rates readiness recall
         residency revise routing statements turn value when""".split()
     ),
     set(
-        """blobs books budgeting explaining forgetting
+        """archive blobs books budgeting carrying explaining forgetting
         gleaning governing heads holding house index learning links matching modules parts pictures proposing reading reviewing scheduler store
         tending traffic transform turns worker writing""".split()
     ),
     {"bound"},
-    {"browsing", "forms", "lifecycle", "parameters", "scheduling", "sources"},
+    {"archiving", "browsing", "forms", "lifecycle", "parameters", "scheduling", "sources"},
     {"memos"},
     {"__init__"},
 ]

@@ -108,7 +108,9 @@ def demands(view: Snapshot, kind: str, scopes: Collection[int]) -> dict[int, int
 
 def changed(view: Snapshot, seq: int) -> list[tuple[int, bool]]:
     """Scopes changed after an audit entry, by number, and whether something was said there."""
-    rows = view.db.execute("SELECT scope, max(action IN ('add', 'merge')) FROM audit WHERE seq > ? GROUP BY +scope ORDER BY 1", (seq,))
+    rows = view.db.execute(
+        "SELECT scope, max(action IN ('add', 'merge', 'import')) FROM audit WHERE seq > ? GROUP BY +scope ORDER BY 1", (seq,)
+    )
     return [(scope, bool(grew)) for scope, grew in rows]
 
 

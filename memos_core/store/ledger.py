@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from memos_core.changes import (
     Add,
+    Arrive,
     Change,
     Describe,
     Erase,
@@ -23,33 +24,17 @@ from memos_core.changes import (
     Relate,
     Reviewed,
     Revise,
-    Searchable,
     SetBudget,
     Take,
     Unqueue,
 )
 from memos_core.conflict.resolution import Resolution
-from memos_core.cube import Activation, CubeId, MemCube, Parameter, Plaintext, State, blob_of, canonical, scope_key, scope_of_key
+from memos_core.cube import Activation, CubeId, MemCube, Parameter, Plaintext, State, blob_of, canonical, scope_of_key
 from memos_core.errors import NotFound, VersionConflict
-from memos_core.store import agenda, filing, uses
+from memos_core.store import agenda, arrival, filing, uses
 from memos_core.store.chains import HEAD_COLUMNS, audit, commitment, head_columns, load, next_version, scope_ids, write_version
 from memos_core.store.disputes import follow, relate, settle_contested, untie
-
-
-def _write_grants(db: sqlite3.Connection, row: int, cube: MemCube) -> None:
-    access = cube.governance.access
-    for action, actors in (("read", access.read), ("write", access.write)):
-        if actors:
-            db.executemany("INSERT OR IGNORE INTO grants VALUES (?, ?, ?)", [(scope_key(actor), action, row) for actor in actors])
-
-
-def _write_searchable(db: sqlite3.Connection, row: int, scope: int, seq: int, found: Searchable) -> None:
-    db.execute(
-        "INSERT OR REPLACE INTO vectors (row, seq, vector, terms, features) VALUES (?, ?, ?, ?, ?)",
-        (row, seq, found.vector.tobytes(), found.terms.tobytes(), found.features.packed()),
-    )
-    db.execute("DELETE FROM keys WHERE row = ?", (row,))
-    db.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", [(scope, key, row) for key in found.keys])
+from memos_core.store.pieces import doom, holder, write_grants, write_searchable
 
 
 def apply(db: sqlite3.Connection, change: Change) -> Outcome:
@@ -93,6 +78,8 @@ def apply(db: sqlite3.Connection, change: Change) -> Outcome:
         case Reviewed():
             agenda.reviewed(db, change)
             return Outcome("reviewed")
+        case Arrive():
+            return Outcome("arrived", imported=arrival.arrive(db, change))
 
 
 def _queue(db: sqlite3.Connection, scope: int, form: str, ids: Sequence[CubeId], reason: str = "", seconds: float = 0.0) -> None:
@@ -104,7 +91,7 @@ def _describe(db: sqlite3.Connection, change: Describe) -> Outcome:
     found = db.execute("SELECT row, seq, body FROM cubes WHERE id = ?", (change.id,)).fetchone()
     if found:
         row, seq, body = found
-        _write_searchable(db, row, scope_ids(db, load(body).governance.scope)[-1], seq, change.searchable)
+        write_searchable(db, row, scope_ids(db, load(body).governance.scope)[-1], seq, change.searchable)
     return Outcome("described")
 
 
@@ -117,18 +104,9 @@ def _head(db: sqlite3.Connection, id: CubeId) -> MemCube:
     return load(db.execute("SELECT body FROM cubes WHERE id = ?", (id,)).fetchone()[0])
 
 
-def _known(db: sqlite3.Connection, identity: bytes | None) -> MemCube | None:
-    """The cube that holds a message already, by itself or merged into it."""
-    found = db.execute(
-        "SELECT body FROM cubes WHERE identity = ? UNION ALL SELECT c.body FROM merged m JOIN cubes c ON c.id = m.id WHERE m.identity = ?",
-        (identity, identity),
-    ).fetchone()
-    return load(found[0]) if found else None
-
-
 def _add(db: sqlite3.Connection, change: Add) -> Outcome:
     cube = change.cube
-    known = _known(db, change.identity)
+    known = holder(db, change.identity)
     if known is None and change.into is not None:
         known = _merge(db, change, change.into)
     if known is not None:
@@ -146,7 +124,7 @@ def _add(db: sqlite3.Connection, change: Add) -> Outcome:
     ).lastrowid
     assert row is not None
     if change.searchable is not None:
-        _write_searchable(db, row, scopes[-1], seq, change.searchable)
+        write_searchable(db, row, scopes[-1], seq, change.searchable)
     if change.place is not None:
         filing.file(db, row, scopes[-1], seq, change.place)
     for parent, version in change.parents:
@@ -157,7 +135,7 @@ def _add(db: sqlite3.Connection, change: Add) -> Outcome:
         for part in cube.payload.parts:
             db.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", (row, part.blob))
             db.execute("DELETE FROM doomed WHERE blob = ?", (part.blob,))
-    _write_grants(db, row, cube)
+    write_grants(db, row, cube)
     kept = [each for each in change.relations if relate(db, each, change.actor, cube.identifiers.updated_at)]
     if not kept:
         return Outcome("added", (cube,))
@@ -207,13 +185,13 @@ def _revise(db: sqlite3.Connection, change: Revise) -> Outcome:
         raise _stale(cube.id, version, cube.version - 1)
     row, scopes, seq = next_version(db, cube, change.actor, change.action, change.detail)
     if change.searchable is not None:
-        _write_searchable(db, row, scopes[-1], seq, change.searchable)
+        write_searchable(db, row, scopes[-1], seq, change.searchable)
     if change.place is not None:
         filing.file(db, row, scopes[-1], seq, change.place)
     db.execute("DELETE FROM grants WHERE row = ?", (row,))
-    _write_grants(db, row, cube)
+    write_grants(db, row, cube)
     if blob is not None and (blob_of(cube.payload) is None or str(cube.state) == "archived"):
-        _doom(db, blob)
+        doom(db, blob)
     follow(db, State(state), cube, change.actor, change.action)
     return Outcome("revised", (_head(db, cube.id),))
 
@@ -233,15 +211,6 @@ def _set_budget(db: sqlite3.Connection, change: SetBudget) -> Outcome:
         db.execute("INSERT INTO budgets VALUES (?,?,?,?,?)", (scope, *after))
     audit(db, scope, change.at, change.actor, "budget", detail=str(budget or "no limit"))
     return Outcome("budgeted")
-
-
-def _doom(db: sqlite3.Connection, blob: str) -> None:
-    """Mark a blob for removal unless a live cube still refers to it."""
-    held = db.execute(
-        "SELECT 1 FROM cubes WHERE blob = ?1 AND state <> 'archived' UNION ALL SELECT 1 FROM images WHERE blob = ?1", (blob,)
-    ).fetchone()
-    if not held:
-        db.execute("INSERT OR IGNORE INTO doomed VALUES (?)", (blob,))
 
 
 def descendants(db: sqlite3.Connection, ids: Sequence[CubeId]) -> list[CubeId]:
@@ -308,7 +277,7 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
         images = [name for (name,) in db.execute("SELECT blob FROM images WHERE row = ?", (row,)).fetchall()]
         db.execute("DELETE FROM images WHERE row = ?", (row,))
         for name in [*images, *([blob] if blob is not None else [])]:
-            _doom(db, name)
+            doom(db, name)
         erased.append(cube)
     settle_contested(db, tuple(survivors), change.actor, change.at)
     for scope, form, parents in retired:  # a module with several sources is made again without the erased ones
@@ -328,7 +297,7 @@ def _take(db: sqlite3.Connection, change: Take) -> Outcome:
     if not fresh:
         each = []
         for add in change.adds:  # what this turn wrote then; what has been forgotten since stays forgotten
-            known = _known(db, add.identity)
+            known = holder(db, add.identity)
             if known is not None:
                 each.append(Outcome("merged", (known,)))
         return Outcome("known", each=tuple(each))

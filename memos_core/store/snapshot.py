@@ -239,6 +239,11 @@ class Snapshot(Shelves):
         query = f"{_HEAD} WHERE c.expires_at <= ? AND c.state NOT IN ('archived', 'rejected') ORDER BY c.expires_at, c.row LIMIT ?"
         return [compose(body, usage, now) for _, body, *usage in self.db.execute(query, (now.timestamp(), most))]
 
+    def lengths(self, ids: Sequence[CubeId]) -> dict[CubeId, int]:
+        """How many versions each of some cubes has, of those that are here."""
+        rows = self.db.execute("SELECT id, version FROM cubes WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),))
+        return dict(rows.fetchall())
+
     def tombstone(self, cube: CubeId) -> bool:
         return self.db.execute("SELECT 1 FROM tombstones WHERE id = ?", (cube,)).fetchone() is not None
 
