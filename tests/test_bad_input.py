@@ -105,8 +105,9 @@ REFUSED: dict[str, tuple[Callable[[MemOS], Any], str]] = {
     "move nobody": (lambda m: m.move("nobody", "a/b"), "no cube 'nobody'"),
     "rename what is not there": (lambda m: m.rename(ANA, "no/such", "x"), "shows what there is"),
     "merge what is not there": (lambda m: m.merge(ANA, "no/such", "x/y"), "shows what there is"),
-    "export": (lambda m: m.export("file"), "export and import"),
-    "import_": (lambda m: MemOS.import_("file", "into"), "export and import"),
+    "export": (lambda m: m.export(""), "name of a file"),
+    "export nowhere": (lambda m: m.export(m.path), "is a directory"),
+    "import_archive": (lambda m: m.import_archive("no such file"), "there is no file"),
 }
 
 

@@ -76,7 +76,9 @@ class Writer:
                     os.fsync(folder)
                     os.close(folder)
         finally:
-            with contextlib.suppress(OSError, ValueError):  # a zip that was given up has nothing to finish
+            with contextlib.suppress(OSError, ValueError):  # what was given up need not be finished
+                self._zip.close()
+            with contextlib.suppress(OSError):
                 self._out.close()
             self._temporary.unlink(missing_ok=True)
 

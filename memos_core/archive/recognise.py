@@ -59,7 +59,9 @@ def digest_of(secret: bytes, recipe: Any, first: MemCube, digests: Mapping[CubeI
     if not isinstance(first.payload, Plaintext):
         return None
     match recipe:
-        case ["message", [*what]] if all(isinstance(part, str) for part in what):
+        case ["message", [str(kind), *rest] as what] if all(isinstance(part, str) for part in rest):
+            if kind != "turn" and first.payload.text not in rest:
+                return None
             return message_digest(secret, first.governance.scope, first.identifiers.session, what)
         case ["extracted", str(parent)]:
             return _extracted(secret, parent, digests.get(parent), first.payload.text)
