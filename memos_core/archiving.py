@@ -42,6 +42,19 @@ class Archiving(Bound):
         require(may_enter(who, place or ("the whole memory",)), who, "read", f"scope {'/'.join(place)}" if place else "the whole memory")
         return export(self._house, as_file(file), place, bool(computed), bool(overwrite), progress)
 
+    @staticmethod
+    def check_archive(file: str | Path, *, progress: Progress | None = None) -> Exported:
+        """Whether an archive is whole and holds together, as `import_archive` checks it; what it holds. Nothing is written.
+
+        Raises InvalidInput, SchemaTooNew or StoreCorrupt.
+        """
+        place = as_file(file)
+        with Reader(place, progress) as reader:
+            tables = checked(reader, progress).tables
+            counts = {name: len(rows) for name, rows in tables.items()} | {"blobs": len(reader.blobs())}
+        nameless = sum(row.identity is None for row in (*tables["cubes"], *tables["merged"]))
+        return Exported(place, place.stat().st_size, counts, nameless)
+
     def import_archive(
         self, file: str | Path, *, progress: Progress | None = None, actor: ActorLike = None, now: datetime | None = None
     ) -> Imported:

@@ -31,7 +31,7 @@ from memos_core.cube import (
     as_time,
     as_validity,
 )
-from memos_core.embed import CachedEmbedder, Embedder, check_identity, local_embedder
+from memos_core.embed import CANARIES, CachedEmbedder, Embedder, check_identity, late_embedder, local_embedder
 from memos_core.errors import InvalidInput
 from memos_core.house import House
 from memos_core.index import Index
@@ -77,6 +77,7 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Scheduling):
         thresholds: Thresholds | None = None,
         policy: Policy | None = None,
         credit: Credit | str = Credit.WORDS,
+        late: bool = False,
     ) -> MemOS:
         """Open a directory, or make it. A context manager; `close()` otherwise.
 
@@ -86,6 +87,7 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Scheduling):
         function (view, thresholds, now) -> Move | None that is asked before they decide, scope by scope; see `Policy`.
         captioner: an image's bytes and mime type to a caption, for images that come without one. credit: how `usage.uses` is counted: by
         the "words" that an answer has in common with a memory, or by its "attention" to it, for which the engine reads the answer once more.
+        late: of a directory that is there, load the local embedder when it is first needed, and check only then that it is the one.
         Raises StoreError when the directory cannot be used, or was written by a newer version or with another embedder.
         """
         rule, counted_by = as_member(OnConflict, on_conflict, "on_conflict"), as_member(Credit, credit, "credit")
@@ -95,12 +97,15 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Scheduling):
             model = generating(model)
         if model is not None and not callable(model):
             raise InvalidInput(f"model must be a callable from a prompt to text, got {type(model).__name__}")
-        cached = CachedEmbedder(embedder if embedder is not None else local_embedder())
+        cached = None if embedder is None and late else CachedEmbedder(embedder if embedder is not None else local_embedder())
         store = SQLiteStore(path)
         try:
-            canaries = cached.canaries()
             with store.read() as view:
                 stored, latest = view.meta("canaries"), view.latest()
+            if cached is None:
+                known = None if stored is None else np.frombuffer(stored, dtype="<f4").reshape(len(CANARIES), -1)
+                cached = CachedEmbedder(local_embedder() if known is None else late_embedder(known, str(store.path)))
+            canaries = cached.canaries()
             if stored is None:
                 store.set_meta("canaries", canaries.astype("<f4").tobytes())
             else:
@@ -118,8 +123,9 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Scheduling):
     def import_(cls, file: str | Path, into: str | Path, *, progress: Progress | None = None, **settings: Any) -> MemOS:
         """Open a directory, or make it, with an archive taken in: see `import_archive`, which tells what came of it. settings: as of `open`.
 
-        When the archive cannot be imported, a directory that was made for it is left empty. Raises as both of them do.
+        No directory is made for an archive that is damaged. Raises as both of them do.
         """
+        cls.check_archive(file)
         opened = cls.open(into, **settings)
         try:
             opened.import_archive(file, progress=progress)

@@ -246,7 +246,7 @@ FORGED = {
     "an audit entry": (edit("audit", '"add"', '"update"'), "audit log does not follow"),
     "an audit entry that is missing": (without("audit"), "audit log does not follow"),
     "a cube that is missing": (without("cubes"), "not those of its memories"),
-    "a merged message": (edit("merged", r'text\":\"The bus leaves', r'text\":\"The bus arrives'), "not what its chain commits to"),
+    "a merged message": (edit("merged", r"text\":\"The bus leaves", r"text\":\"The bus arrives"), "not what its chain commits to"),
     "a scope": (edit("cubes", '"ana"', '"eve"'), "another cube, version or scope"),
     "a column of another type": (edit("usage", '",["clinic"', '",[7,"clinic"'), "its scope is not what belongs there"),
     "not a number": (edit("turns", "1780315200.0", "NaN"), "is not JSON"),

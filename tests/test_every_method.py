@@ -92,7 +92,7 @@ EMPTY: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "moves": lambda m, id, kv, who: [*m.moves(ANA, **who), *m.moves(**who)],
     "audit": lambda m, id, kv, who: [*m.audit(ANA, **who), *m.audit(id=id, **who)],
 }
-OPEN = {"as_actor", "close", "import_", "open", "path", "relation"}  # touch no memory
+OPEN = {"as_actor", "check_archive", "close", "import_", "open", "path", "relation"}  # touch no memory
 NUMBERS = {"stats", "verify"}  # of the directory as a whole; no content, no names of scopes
 
 

@@ -1,0 +1,189 @@
+"""Commands that write memories and take them back: init, remember, rollback, forget."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from memos_integrations.cli.app import (
+    DIRECTORY,
+    Actor,
+    Id,
+    Json,
+    Memory,
+    Now,
+    Scope,
+    app,
+    console,
+    emit,
+    opened,
+    parts,
+    progress_bar,
+    safe,
+    spinner,
+    who,
+)  # fmt: skip
+
+BATCH = 256
+
+
+@app.command(rich_help_panel="Keeping")
+def init(
+    directory: Annotated[Path | None, typer.Argument(metavar="[DIRECTORY]", help="Where; or --memory.")] = None,
+    memory: Annotated[Path | None, typer.Option("--memory", "-m", envvar=DIRECTORY, metavar="DIRECTORY", help="Where.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make an empty memory."""
+    place = directory or memory
+    if place is None:
+        raise typer.BadParameter(f"say where: memos init clinic.memos, or set {DIRECTORY}", param_hint="DIRECTORY")
+    new = not (place / "memos.db").exists()
+    with spinner("loading the embedder"), opened(place, create=True) as memos:
+        count = memos.stats()["counts"]["cubes"]
+    if as_json:
+        emit({"path": str(place), "new": new, "cubes": count})
+    elif new:
+        console().print(
+            f"Made an empty memory in {safe(str(place))}. Next: memos remember -m {safe(str(place))} -s you 'something to keep'"
+        )
+    else:
+        console().print(f"{safe(str(place))} is a memory already; it holds {count} memories.")
+
+
+@app.command(rich_help_panel="Keeping")
+def remember(
+    text: Annotated[
+        list[str], typer.Argument(metavar="TEXT...", help="What to keep, each argument a memory; - reads it from standard input.")
+    ],
+    scope: Scope,
+    memory: Memory,
+    path: Annotated[str | None, typer.Option("--path", "-p", help="Where to file it, such as care/allergies.")] = None,
+    session: Annotated[str | None, typer.Option("--session", help="The conversation it belongs to.")] = None,
+    at: Annotated[str | None, typer.Option("--at", metavar="TIME", help="When it was said, with a time zone.")] = None,
+    days: Annotated[float | None, typer.Option("--days", help="How many days it is to live.", min=0)] = None,
+    priority: Annotated[float, typer.Option("--priority", help="From 0, ordinary, to 1.", min=0, max=1)] = 0.0,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="A tag of sensitivity, such as no-training. Can be repeated.")] = None,
+    lines: Annotated[bool, typer.Option("--lines", metavar="", help="Standard input: each line is a memory.")] = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", metavar="", help="Standard input: each line is a message, {role, content, id, timestamp}.")
+    ] = False,
+    actor: Actor = None,
+    now: Now = None,
+    as_json: Json = False,
+) -> None:
+    """Keep something: text, or messages. What is known already is merged."""
+    what = _said(text, lines, jsonl)
+    settings: dict[str, Any] = {"path": path, "session": session, "occurred_at": at, "priority": priority, "tags": tag or (), "now": now}
+    settings |= {"ttl": None if days is None else days * 86400.0, **who(scope, actor)}
+    done = []
+    with (
+        opened(memory) as memos,
+        progress_bar(len(what) > BATCH) as tell,
+        spinner("remembering") if len(what) <= BATCH else progress_bar(False),
+    ):
+        for start in range(0, len(what), BATCH):
+            done += memos.remember(what[start : start + BATCH], **settings)
+            if tell is not None:
+                tell("memories", len(done), len(what))
+    if as_json:
+        emit([{"outcome": each.outcome, "cube": each.cube} for each in done])
+        return
+    from rich.text import Text
+
+    from memos_integrations.cli import showing
+
+    out = console()
+    if len(done) > 10:
+        counts = {name: sum(each.outcome == name for each in done) for name in ("added", "merged", "superseded")}
+        out.print(", ".join(f"{count} {name}" for name, count in counts.items() if count))
+        return
+    words = {"merged": "known already", "superseded": "added, in place of what it updates"}
+    for each in done:
+        note = words.get(each.outcome, each.outcome) + (
+            "; contradicts another, see memos conflicts" if each.cube.state == "contested" else ""
+        )
+        out.print(Text.assemble((f"{each.cube.id}  ", "dim"), showing.content(each.cube, 200), (f"  {note}", "cyan")))
+
+
+def _said(text: list[str], lines: bool, jsonl: bool) -> list[Any]:
+    """What is to be remembered, from the arguments or from standard input."""
+    if text != ["-"]:
+        if lines or jsonl:
+            raise typer.BadParameter("is about standard input: memos remember - --lines", param_hint="--lines / --jsonl")
+        return list(text)
+    read = sys.stdin.read()
+    if not lines and not jsonl:
+        return [read.strip()]
+    kept = [(number, line) for number, line in enumerate(read.splitlines(), 1) if line.strip()]
+    if lines:
+        return [line.strip() for _, line in kept]
+    found = []
+    for number, line in kept:
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:
+            raise typer.BadParameter(f"line {number} is not JSON: {error}. Nothing was remembered", param_hint="--jsonl") from None
+    return found
+
+
+@app.command(rich_help_panel="Keeping")
+def rollback(
+    memory: Memory,
+    id: Id,
+    version: Annotated[int, typer.Argument(metavar="VERSION", help="The version to go back to, as history shows it.", min=1)],
+    actor: Actor = None,
+    now: Now = None,
+    as_json: Json = False,
+) -> None:
+    """Make an earlier version of a memory the newest again. Nothing in between is lost."""
+    with opened(memory) as memos:
+        cube = memos.rollback(id, version, actor=parts(actor, "--actor"), now=now)
+    if as_json:
+        emit(cube)
+        return
+    from rich.text import Text
+
+    from memos_integrations.cli import showing
+
+    out = console()
+    out.print(Text(showing.content(cube), style="bold"))
+    out.print(showing.joined(f"version {cube.version}, as version {version} was", cube.id))
+
+
+@app.command(rich_help_panel="Keeping")
+def forget(
+    memory: Memory,
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of memories, as recall shows them.")],
+    reason: Annotated[str, typer.Option("--reason", help="Kept in the audit log: no content in it.")] = "asked to forget",
+    yes: Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Do not ask.")] = False,
+    actor: Actor = None,
+    now: Now = None,
+    as_json: Json = False,
+) -> None:
+    """Erase memories for good, and everything that was made of them."""
+    asking = parts(actor, "--actor")
+    with opened(memory) as memos:
+        if not yes:
+            from rich.console import Console
+            from rich.text import Text
+
+            from memos_integrations.cli import showing
+
+            out = Console(stderr=True, highlight=False, markup=False, emoji=False)
+            for id in ids:
+                out.print(Text.assemble(showing.content(memos.get(id, actor=asking, now=now), 200), (f"  {id}", "dim")))
+            try:
+                typer.confirm("Erase this for good, with all versions and everything made of it?", abort=True, err=True)
+            except typer.Abort:
+                typer.echo("Nothing was forgotten. --yes does not ask.", err=True)
+                raise typer.Exit(1) from None
+        gone = memos.forget(ids, reason=reason, actor=asking, now=now)
+    if as_json:
+        emit({"forgotten": list(gone)})
+        return
+    made = len(gone) - len(set(ids) & set(gone))
+    console().print(f"Forgot {len(gone) - made}" + (f", and {made} made of it" if made else "") + ". A tombstone and the audit entry stay.")
