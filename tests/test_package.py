@@ -92,7 +92,7 @@ def test_integrations_use_the_door_and_never_each_other() -> None:
     for path in (ROOT / "memos_integrations").rglob("*.py"):
         door = path.relative_to(ROOT / "memos_integrations").parts[0].removesuffix(".py")
         for name in imports(path):
-            assert not name.startswith("memos_integrations") or name.startswith(f"memos_integrations.{door}."), path.name
+            assert not name.startswith("memos_integrations") or f"{name}.".startswith(f"memos_integrations.{door}."), path.name
             if name.startswith("memos_core."):
                 public = name.split(".")[1]
                 assert public in memos_core.__all__ or name == "memos_core.hf", f"{path.name}: {name}"

@@ -7,8 +7,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -88,6 +89,27 @@ def parts(scope: str | None, option: str = "--scope") -> tuple[str, ...] | None:
     return found
 
 
+def moment(value: str | None, option: str) -> str | None:
+    """A time as it was written, checked to be one. With a time zone: nobody is to guess which."""
+    if value is None:
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        raise typer.BadParameter(f"{value!r} is no time; write it like 2026-03-01T18:00+00:00", param_hint=option) from None
+    if found.tzinfo is None:
+        raise typer.BadParameter(
+            f"{value!r} has no time zone; write it like {found.isoformat(timespec='minutes')}+00:00", param_hint=option
+        )
+    return value
+
+
+def refuse(said: str) -> NoReturn:
+    """Say in one line why it cannot be done, and end with exit code 1."""
+    typer.echo(f"memos: {safe(said)}", err=True)
+    raise typer.Exit(1)
+
+
 def who(scope: str | None, actor: str | None) -> dict[str, Any]:
     """The arguments `scope` and `actor` of a call."""
     return {"scope": parts(scope), "actor": parts(actor, "--actor")}
@@ -97,8 +119,7 @@ def who(scope: str | None, actor: str | None) -> dict[str, Any]:
 def opened(memory: Path, *, create: bool = False, engine: str | None = None) -> Iterator[MemOS]:
     """The memory, which must be there unless it may be made. engine: "default", a directory or hub id of a model to load."""
     if not create and not (memory / "memos.db").exists():
-        typer.echo(f"memos: there is no memory in {safe(str(memory))}. memos init -m {safe(str(memory))} makes one", err=True)
-        raise typer.Exit(1)
+        refuse(f"there is no memory in {memory}. memos init {memory} makes one")
     quiet()
     from memos_core import MemOS
 
@@ -164,9 +185,9 @@ def progress_bar(shown: bool = True) -> Iterator[Callable[[str, int, int], None]
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description:<8}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, Any] = {}
 

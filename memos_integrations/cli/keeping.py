@@ -20,9 +20,11 @@ from memos_integrations.cli.app import (
     app,
     console,
     emit,
+    moment,
     opened,
     parts,
     progress_bar,
+    refuse,
     safe,
     spinner,
     who,
@@ -33,7 +35,7 @@ BATCH = 256
 
 @app.command(rich_help_panel="Keeping")
 def init(
-    directory: Annotated[Path | None, typer.Argument(metavar="[DIRECTORY]", help="Where; or --memory.")] = None,
+    directory: Annotated[Path | None, typer.Argument(metavar="DIRECTORY", help="Where; or --memory.")] = None,
     memory: Annotated[Path | None, typer.Option("--memory", "-m", envvar=DIRECTORY, metavar="DIRECTORY", help="Where.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -47,9 +49,7 @@ def init(
     if as_json:
         emit({"path": str(place), "new": new, "cubes": count})
     elif new:
-        console().print(
-            f"Made an empty memory in {safe(str(place))}. Next: memos remember -m {safe(str(place))} -s you 'something to keep'"
-        )
+        console().print(f"Made an empty memory in {safe(str(place))}. Next: memos remember -m {safe(str(place))} -s me 'something to keep'")
     else:
         console().print(f"{safe(str(place))} is a memory already; it holds {count} memories.")
 
@@ -57,7 +57,7 @@ def init(
 @app.command(rich_help_panel="Keeping")
 def remember(
     text: Annotated[
-        list[str], typer.Argument(metavar="TEXT...", help="What to keep, each argument a memory; - reads it from standard input.")
+        list[str], typer.Argument(metavar="TEXT", help="What to keep, each argument a memory; - reads it from standard input.")
     ],
     scope: Scope,
     memory: Memory,
@@ -77,7 +77,14 @@ def remember(
 ) -> None:
     """Keep something: text, or messages. What is known already is merged."""
     what = _said(text, lines, jsonl)
-    settings: dict[str, Any] = {"path": path, "session": session, "occurred_at": at, "priority": priority, "tags": tag or (), "now": now}
+    settings: dict[str, Any] = {
+        "path": path,
+        "session": session,
+        "occurred_at": moment(at, "--at"),
+        "priority": priority,
+        "tags": tag or (),
+        "now": moment(now, "--now"),
+    }
     settings |= {"ttl": None if days is None else days * 86400.0, **who(scope, actor)}
     done = []
     with (
@@ -103,10 +110,9 @@ def remember(
         return
     words = {"merged": "known already", "superseded": "added, in place of what it updates"}
     for each in done:
-        note = words.get(each.outcome, each.outcome) + (
-            "; contradicts another, see memos conflicts" if each.cube.state == "contested" else ""
-        )
-        out.print(Text.assemble((f"{each.cube.id}  ", "dim"), showing.content(each.cube, 200), (f"  {note}", "cyan")))
+        contested = "contradicts another: memos conflicts shows which" if each.cube.state == "contested" else None
+        out.print(Text(showing.content(each.cube, 200), style="bold"))
+        out.print(showing.joined(Text(words.get(each.outcome, each.outcome), style="cyan"), contested, each.id))
 
 
 def _said(text: list[str], lines: bool, jsonl: bool) -> list[Any]:
@@ -126,7 +132,7 @@ def _said(text: list[str], lines: bool, jsonl: bool) -> list[Any]:
         try:
             found.append(json.loads(line))
         except ValueError as error:
-            raise typer.BadParameter(f"line {number} is not JSON: {error}. Nothing was remembered", param_hint="--jsonl") from None
+            refuse(f"line {number} of standard input is not JSON ({error}). Nothing was remembered")
     return found
 
 
@@ -141,7 +147,7 @@ def rollback(
 ) -> None:
     """Make an earlier version of a memory the newest again. Nothing in between is lost."""
     with opened(memory) as memos:
-        cube = memos.rollback(id, version, actor=parts(actor, "--actor"), now=now)
+        cube = memos.rollback(id, version, actor=parts(actor, "--actor"), now=moment(now, "--now"))
     if as_json:
         emit(cube)
         return
@@ -157,7 +163,7 @@ def rollback(
 @app.command(rich_help_panel="Keeping")
 def forget(
     memory: Memory,
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of memories, as recall shows them.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Ids of memories, as recall shows them.")],
     reason: Annotated[str, typer.Option("--reason", help="Kept in the audit log: no content in it.")] = "asked to forget",
     yes: Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Do not ask.")] = False,
     actor: Actor = None,
@@ -175,13 +181,13 @@ def forget(
 
             out = Console(stderr=True, highlight=False, markup=False, emoji=False)
             for id in ids:
-                out.print(Text.assemble(showing.content(memos.get(id, actor=asking, now=now), 200), (f"  {id}", "dim")))
+                out.print(Text.assemble(showing.content(memos.get(id, actor=asking, now=moment(now, "--now")), 200), (f"  {id}", "dim")))
             try:
                 typer.confirm("Erase this for good, with all versions and everything made of it?", abort=True, err=True)
             except typer.Abort:
-                typer.echo("Nothing was forgotten. --yes does not ask.", err=True)
-                raise typer.Exit(1) from None
-        gone = memos.forget(ids, reason=reason, actor=asking, now=now)
+                typer.echo("", err=True)
+                refuse("nothing was forgotten. --yes does not ask")
+        gone = memos.forget(ids, reason=reason, actor=asking, now=moment(now, "--now"))
     if as_json:
         emit({"forgotten": list(gone)})
         return

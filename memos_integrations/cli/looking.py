@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memos_integrations.cli.app import Actor, Id, Json, Memory, Now, Scope, app, console, emit, opened, parts, safe, who
+from memos_integrations.cli.app import Actor, Id, Json, Memory, Now, Scope, app, console, emit, moment, opened, parts, safe, who
 
 if TYPE_CHECKING:
     from memos_core import MemCube
@@ -26,7 +26,7 @@ def recall(
 ) -> None:
     """Find what the memory holds on something, best first."""
     with opened(memory) as memos:
-        found = memos.recall(query, k=k, as_of=as_of, now=now, **who(scope, actor))
+        found = memos.recall(query, k=k, as_of=moment(as_of, "--as-of"), now=moment(now, "--now"), **who(scope, actor))
     if as_json:
         hits = [{"score": hit.score, "reasons": hit.reasons, "cube": hit.cube} for hit in found.hits]
         emit({"query": query, "window": found.window, "hits": hits})
@@ -69,7 +69,7 @@ def tree(
 ) -> None:
     """Show what is remembered as a tree: task, concept, fact."""
     with opened(memory) as memos:
-        found = memos.tree(parts(scope), actor=parts(actor, "--actor"), now=now)
+        found = memos.tree(parts(scope), actor=parts(actor, "--actor"), now=moment(now, "--now"))
     tasks = [node for node in found if found.nodes[node]["kind"] == "task"]
     if as_json:
         emit([_branch(found, node) for node in tasks])
@@ -124,10 +124,10 @@ def timeline(
         raise typer.BadParameter("give a time in words, or --from and --to, not both", param_hint="WHEN")
     with opened(memory) as memos:
         if when is not None:
-            found = memos.timeline(query=when, now=now, **who(scope, actor))
+            found = memos.timeline(query=when, now=moment(now, "--now"), **who(scope, actor))
         else:
-            between = (since or "0001-01-02T00:00+00:00", until or "9999-12-30T00:00+00:00")
-            found = memos.timeline(between=between, now=now, **who(scope, actor))
+            between = (moment(since, "--from") or "0001-01-02T00:00+00:00", moment(until, "--to") or "9999-12-30T00:00+00:00")
+            found = memos.timeline(between=between, now=moment(now, "--now"), **who(scope, actor))
     if as_json:
         emit({"window": found.window, "cubes": found.cubes})
         return
@@ -148,8 +148,8 @@ def timeline(
 def show(memory: Memory, id: Id, actor: Actor = None, now: Now = None, as_json: Json = False) -> None:
     """Show one memory with all that is known about it, and what it is linked with."""
     with opened(memory) as memos:
-        cube = memos.get(id, actor=parts(actor, "--actor"), now=now)
-        links = memos.links(id, actor=parts(actor, "--actor"), now=now) if cube.payload.kind == "plaintext" else []
+        cube = memos.get(id, actor=parts(actor, "--actor"), now=moment(now, "--now"))
+        links = memos.links(id, actor=parts(actor, "--actor"), now=moment(now, "--now")) if cube.payload.kind == "plaintext" else []
     if as_json:
         emit({"cube": cube, "links": links})
         return
@@ -218,10 +218,7 @@ def history(memory: Memory, id: Id, actor: Actor = None, as_json: Json = False) 
             each.action, f"by {safe(each.actor)}", showing.time(each.at), showing.state(each.cube.state) if each.cube else None
         )
         text = "(forgotten)" if each.cube is None else showing.content(each.cube)
-        lines = [Text("the same text", style="dim italic")] if before == text else []
-        entries.append(
-            showing.block(str(each.version), text, *lines, facts) if before != text else showing.block(str(each.version), "", *lines, facts)
-        )
+        entries.append(showing.block(str(each.version), Text("the same text", style="dim italic") if text == before else text, facts))
         before = text
     showing.listed(out, entries, "It has no versions.")
 
@@ -237,30 +234,42 @@ def conflicts(
 ) -> None:
     """List which memories contradict or replace each other, undecided ones first."""
     with opened(memory) as memos:
-        found = memos.conflicts(settled=settled, now=now, **who(scope, actor))
+        found = memos.conflicts(settled=settled, now=moment(now, "--now"), **who(scope, actor))
     if as_json:
         emit(found)
         return
-    from rich.text import Text
 
     from memos_integrations.cli import showing
-
-    def side(name: str, cube: MemCube) -> Text:
-        return Text.assemble(
-            (f"{name}  ", "dim"), showing.content(cube, 300), (f"  {showing.time(cube.identifiers.occurred_at)}  {cube.id}", "dim")
-        )
 
     entries = (
         showing.block(
             str(number),
             f"{'undecided' if each.resolution == 'open' else each.resolution}: {each.kind}",
-            side("older", each.older),
-            side("newer", each.newer),
             showing.joined(safe(each.why), f"confidence {each.confidence:.2f}"),
+            showing.pairs([("older", _side(each.older)), ("newer", _side(each.newer))]),
         )
         for number, each in enumerate(found, 1)
     )
     showing.listed(console(), entries, f"Nothing contradicts anything in {safe(scope)}.")
+
+
+def _side(cube: MemCube) -> Any:
+    from rich.console import Group
+
+    from memos_integrations.cli import showing
+
+    return Group(showing.content(cube, 300), showing.joined(showing.time(cube.identifiers.occurred_at), cube.id))
+
+
+MOVES = {
+    "prefill": "compute its KV ahead",
+    "distil": "distil it into a module",
+    "drop": "give its KV up",
+    "expire": "archive it when its time is over",
+    "archive": "archive it over a budget",
+    "revert": "take the module off, its texts back",
+    "stale": "take the module off, since a source changed",
+}
 
 
 @app.command(rich_help_panel="Looking")
@@ -276,8 +285,8 @@ def explain(
 ) -> None:
     """Say why a memory is where it is, what it is worth, and what would move it."""
     with opened(memory, engine=engine) as memos:
-        cube = memos.get(id, actor=parts(actor, "--actor"), now=now)
-        found = memos.explain(id, actor=parts(actor, "--actor"), now=now)
+        cube = memos.get(id, actor=parts(actor, "--actor"), now=moment(now, "--now"))
+        found = memos.explain(id, actor=parts(actor, "--actor"), now=moment(now, "--now"))
     if as_json:
         emit(found)
         return
@@ -289,22 +298,25 @@ def explain(
     out.print(Text(showing.content(cube), style="bold"))
     out.print()
     used = f"{found.usage.recalls} recalls in {found.usage.sessions} sessions, heat {found.usage.heat:.2f}"
+    where = "in RAM" if found.tier == "RAM" else "on disk" if found.tier == "disk" else "given up"
     facts = [
-        (
-            "is",
-            f"{found.state} {found.form} memory on {found.tier}" if found.tier != "RAM" else f"{found.state} {found.form} memory in RAM",
-        ),
+        ("is", f"{found.state} {found.form} memory, {where}"),
         ("why", safe(found.why)),
         ("held as", ", ".join(found.held_as)),
-        ("used", used),
+        ("used", used if found.usage.recalls else "never yet"),
         ("worth", f"{found.value.seconds:.3g} s expected to be saved" if found.value.seconds else None),
     ]
     out.print(showing.table(facts))
     for prospect in found.prospects:
-        when = f" on {showing.time(prospect.when)}" if prospect.when else ""
-        ready = "nothing is missing: at the next tick" if not prospect.missing and not prospect.when else ""
-        out.print(Text.assemble("\n", (f"{prospect.kind}{when}", "cyan"), ("  " + ready if ready else "", "dim")))
-        for each in prospect.conditions:
-            mark, style = ("yes", "green") if each.met else ("no ", "yellow")
-            line = Text.assemble((f"{mark} ", style), f"{safe(each.what)}: {safe(each.has)}", (f", needs {safe(each.needs)}", "dim"))
+        met = sum(each.met for each in prospect.conditions)
+        title = f"{prospect.kind}: {MOVES.get(prospect.kind, '')}".rstrip(": ")
+        when = f", on {showing.time(prospect.when)}" if prospect.when else ", at the next tick" if met == len(prospect.conditions) else ""
+        out.print(Text.assemble("\n", (title, "cyan"), (f"  {met} of {len(prospect.conditions)} conditions are met{when}", "dim")))
+        for each in sorted(prospect.conditions, key=lambda each: each.met):
+            state = f"{safe(each.what)}: {safe(each.has)}"
+            line = (
+                Text(f"ok     {state}", style="dim")
+                if each.met
+                else Text.assemble(("lacks  ", "yellow"), safe(each.missing), (f" ({state})", "dim"))
+            )
             out.print(showing.Padding(line, (0, 0, 0, 2)))

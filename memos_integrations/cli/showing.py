@@ -58,12 +58,12 @@ def state(name: str) -> Text | None:
     return None if name == "active" else Text(name, style=STATES.get(name, "yellow"))
 
 
-def block(number: str, head: str, *lines: RenderableType) -> RenderableType:
+def block(number: str, head: str | Text, *lines: RenderableType) -> RenderableType:
     """A numbered entry: a heading, and lines below it."""
     grid = Table.grid(padding=(0, 1))
     grid.add_column(width=max(len(number), 2), justify="right", style="cyan", no_wrap=True)
     grid.add_column()
-    grid.add_row(number, Group(Text(head, style="bold"), *lines))
+    grid.add_row(number, Group(Text(head, style="bold") if isinstance(head, str) else head, *lines))
     return grid
 
 
@@ -88,12 +88,22 @@ def listed(out: Console, entries: Iterable[RenderableType], nothing: str) -> Non
         out.print(nothing)
 
 
-def table(rows: Iterable[tuple[str, Any]], indent: int = 0) -> RenderableType:
-    """Names and values in two columns; rows without a value are left out."""
+def pairs(rows: Iterable[tuple[str, RenderableType]]) -> RenderableType:
+    """Names and what belongs to them, side by side."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="cyan", no_wrap=True)
+    grid.add_column()
+    for name, what in rows:
+        grid.add_row(name, what)
+    return grid
+
+
+def table(rows: Iterable[tuple[str, Any]], indent: int = 0, numbers: bool = False) -> RenderableType:
+    """Names and values in two columns; rows without a value are left out. numbers: aligned as such."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
+    grid.add_column(overflow="fold", justify="right" if numbers else "left")
     for name, value in rows:
         if value not in (None, "", (), []):
             grid.add_row(name, value if isinstance(value, Text) else str(value))
-    return Padding(grid, (0, 0, 0, indent))
+    return Padding(grid, (0, 0, 0, indent), expand=False)

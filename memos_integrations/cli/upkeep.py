@@ -7,7 +7,23 @@ from typing import Annotated, Any
 
 import typer
 
-from memos_integrations.cli.app import Actor, Json, MaybeScope, Memory, Now, app, console, emit, opened, parts, progress_bar, safe, spinner
+from memos_integrations.cli.app import (
+    Actor,
+    Json,
+    MaybeScope,
+    Memory,
+    Now,
+    app,
+    console,
+    emit,
+    moment,
+    opened,
+    parts,
+    progress_bar,
+    refuse,
+    safe,
+    spinner,
+)
 
 
 @app.command(rich_help_panel="Upkeep")
@@ -28,7 +44,7 @@ def stats(memory: Memory, as_json: Json = False) -> None:
         ("bytes", [(name, _size(size)) for name, size in found["bytes"].items()]),
     ):
         out.print(Text(title, style="bold"))
-        out.print(showing.table(rows, indent=2))
+        out.print(showing.table(rows, indent=2, numbers=True))
 
 
 def _size(size: float) -> str:
@@ -52,7 +68,7 @@ def tick(
 ) -> None:
     """Let the scheduler look at what is due: expire, archive what is over budget, file, prefill, distil."""
     with spinner("ticking"), opened(memory, engine=engine) as memos:
-        moves = memos.tick(now, budget_s=budget)
+        moves = memos.tick(moment(now, "--now"), budget_s=budget)
     if as_json:
         emit(moves)
         return
@@ -101,8 +117,7 @@ def export(
 ) -> None:
     """Write a memory, or one scope of it, into one archive. It holds everything in the clear."""
     if file.exists() and not overwrite:
-        typer.echo(f"memos: {safe(str(file))} is there already; give another name, or --overwrite", err=True)
-        raise typer.Exit(1)
+        refuse(f"{file} is there already; give another name, or --overwrite")
     with progress_bar() as tell, opened(memory) as memos:
         told = memos.export(file, scope=parts(scope), computed=computed, overwrite=overwrite, progress=tell, actor=parts(actor, "--actor"))
     if as_json:
@@ -124,15 +139,14 @@ def import_(
 ) -> None:
     """Take an archive into a memory, which is made when it is not there. All of it is checked first; again, it changes nothing."""
     if not file.is_file():
-        typer.echo(f"memos: there is no file {safe(str(file))}; memos export writes an archive", err=True)
-        raise typer.Exit(1)
+        refuse(f"there is no file {file}; memos export writes an archive")
     if not (memory / "memos.db").exists():  # none is made for a damaged archive
         from memos_core import MemOS
 
         with progress_bar() as tell:
             MemOS.check_archive(file, progress=tell)
     with progress_bar() as tell, opened(memory, create=True) as memos:
-        came = memos.import_archive(file, progress=tell, actor=parts(actor, "--actor"), now=now)
+        came = memos.import_archive(file, progress=tell, actor=parts(actor, "--actor"), now=moment(now, "--now"))
     if as_json:
         emit(came)
         return
