@@ -166,6 +166,40 @@ def test_into_a_directory_that_is_made_for_it(full: MemOS, tmp_path: Path) -> No
         assert memos.stats()["counts"]["cubes"] == full.stats()["counts"]["cubes"]
 
 
+def test_an_empty_memory(target: MemOS, tmp_path: Path) -> None:
+    with opened(tmp_path / "empty") as empty:
+        file = empty.export(tmp_path / "empty.zip").file
+        assert not target.import_archive(file).changed and target.stats()["counts"]["cubes"] == 0
+        target.remember(FACT, scope=ANA)
+        assert not target.import_archive(file).changed and empty.import_archive(target.export(tmp_path / "x.zip").file).changed
+
+
+def test_an_import_that_fails_in_between_leaves_nothing(
+    full: MemOS, target: MemOS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target.remember("Something else.", scope=ANA)
+    file, before = full.export(tmp_path / "all.zip").file, state(target.path)
+
+    def fail(*_: Any) -> None:
+        raise StoreUnusable("no more")
+
+    with monkeypatch.context() as context:
+        context.setattr("memos_core.store.agenda.demand", fail)  # the last statement of it
+        with pytest.raises(StoreUnusable, match="no more"):
+            target.import_archive(file)
+    assert state(target.path) == before and target.verify().ok
+    assert target.import_archive(file).changed and target.verify().ok
+
+
+def test_what_is_checked_is_not_written(full: MemOS, tmp_path: Path) -> None:
+    told = full.export(tmp_path / "all.zip")
+    assert MemOS.check_archive(told.file).counts == told.counts
+    told.file.write_bytes(told.file.read_bytes()[:-30])
+    with pytest.raises(StoreCorrupt, match="nothing was imported"):
+        MemOS.import_(told.file, tmp_path / "made", embedder=bag_of_words)
+    assert not (tmp_path / "made").exists()
+
+
 def test_progress_is_told(full: MemOS, target: MemOS, tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     file = full.export(tmp_path / "all.zip", progress=lambda *each: told.append(each)).file
@@ -274,6 +308,15 @@ def test_a_changed_archive_is_refused_even_when_its_sums_fit(full: MemOS, target
         target.import_archive(file)
     assert "enicillin" not in str(caught.value) and str(file) in str(caught.value)
     assert state(target.path) == before and not list((target.path / "blobs").iterdir())
+
+
+def test_a_bomb_is_refused(full: MemOS, target: MemOS, tmp_path: Path) -> None:
+    file = full.export(tmp_path / "all.zip").file
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as bomb:
+        for name in archive.namelist():
+            bomb.writestr(name, archive.read(name))
+    with pytest.raises(StoreCorrupt, match="is compressed, which only tables are"):
+        target.import_archive(tmp_path / "bomb.zip")
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,8 @@ class Reader:
             says = listed[name]
             if not isinstance(says, dict) or info.flag_bits & 1 or says.get("bytes") != info.file_size:
                 raise self.damaged(f"{name} is not as long as the manifest says")
+            if name not in _TABLE and info.compress_type != zipfile.ZIP_STORED:  # read whole, so no larger than the file
+                raise self.damaged(f"{name} is compressed, which only tables are")
             digest, size = hashlib.sha256(), 0
             for chunk in self._chunks(name):
                 digest.update(chunk)
