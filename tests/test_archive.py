@@ -90,6 +90,35 @@ def test_what_was_told_before_is_known_after(full: MemOS, target: MemOS, tmp_pat
     assert target.stats()["counts"] == before
 
 
+def test_what_was_read_out_of_messages_is_known_after(tmp_path: Path) -> None:
+    """Facts that a model read out of a message, passages of a document, proposals of the scheduler: none of them comes twice."""
+
+    def model(asked: str) -> str:
+        return json.dumps({"facts": [{"text": "Ana moved to Oslo.", "sources": ["1"], "type": "event"}]})
+
+    def live(memos: MemOS) -> None:
+        said = {"role": "user", "content": "Hi! I moved to Oslo. Can you help me find a flat?", "id": "m7"}
+        memos.remember([said], scope=ANA, session="s", now=NOW)
+        memos.remember_document("Loosen the bow. Wipe the strings.", name="cello.md", scope=ANA, path="music/cello", now=NOW)
+        for session in range(4):
+            for name in ("Ben", "Eva", "Tom"):
+                wish = f"Please write a short and friendly birthday card for my friend {name}."
+                memos.remember([{"role": "user", "content": wish}], scope=ANA, session=f"s{session} {name}", now=NOW)
+        memos.tick(NOW)
+
+    with (
+        MemOS.open(tmp_path / "a", embedder=bag_of_words, model=model) as a,
+        MemOS.open(tmp_path / "b", embedder=bag_of_words, model=model) as b,
+    ):
+        live(a)
+        assert any(hit.text == "Ana moved to Oslo." for hit in a.recall("Oslo", scope=ANA).hits) and a.proposals(scope=ANA)
+        told = a.export(tmp_path / "all.zip")
+        came, before = b.import_archive(told.file), b.stats()["counts"]["cubes"]
+        assert told.unrecognised == 0 and not came.unrecognised
+        live(b)
+        assert b.stats()["counts"]["cubes"] == before and b.verify().ok
+
+
 def test_without_what_was_computed(full: MemOS, target: MemOS, tmp_path: Path) -> None:
     told = full.export(tmp_path / "text.zip", computed=False)
     target.import_archive(told.file)
@@ -109,6 +138,17 @@ def test_what_was_computed_does_not_come_without_its_source(full: MemOS, target:
     assert not [path for path in target.path.rglob("*") if path.is_file() and b"keys" in path.read_bytes()[:4]]
     with pytest.raises(NotFound, match="forgotten"):
         target.get(source)
+
+
+def test_what_was_imported_is_forgotten_to_the_last_byte(full: MemOS, target: MemOS, tmp_path: Path) -> None:
+    marker = "Zanthoxylumquark"
+    (done,) = full.remember([{"role": "user", "content": f"The password is {marker}.", "id": "p"}], scope=ANA, session="s", now=NOW)
+    full.update(done.id, text=f"The password was {marker}.", now=NOW)
+    target.import_archive(full.export(tmp_path / "all.zip").file)
+    assert marker in target.recall("password", scope=ANA).hits[0].text
+    target.forget(done.id)
+    for file in target.path.rglob("*"):
+        assert not file.is_file() or marker.lower()[:12].encode() not in file.read_bytes().lower(), file
 
 
 def test_a_tombstone_travels(full: MemOS, target: MemOS, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def opened(path: Path) -> MemOS:
     return MemOS.open(path, embedder=bag_of_words)
 
 
-@settings(max_examples=30, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=20, phases=[Phase.explicit, Phase.generate])
 @given(OPERATIONS)
 def test_an_imported_memory_is_the_same_memory(operations: list[tuple[str, int, int]]) -> None:
     with tempfile.TemporaryDirectory() as name, opened(Path(name) / "a") as a:
@@ -154,7 +154,7 @@ def test_an_imported_memory_is_the_same_memory(operations: list[tuple[str, int, 
             assert not a.import_archive(folder / "back.zip").differing and a.verify().ok
 
 
-@settings(max_examples=20, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=14, phases=[Phase.explicit, Phase.generate])
 @given(OPERATIONS, OPERATIONS, OPERATIONS)
 def test_two_memories_that_exchange_archives(
     first: list[tuple[str, int, int]], there: list[tuple[str, int, int]], here: list[tuple[str, int, int]]
@@ -184,7 +184,7 @@ def test_two_memories_that_exchange_archives(
         assert state(b.path) == before
 
 
-@settings(max_examples=15, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=10, phases=[Phase.explicit, Phase.generate])
 @given(OPERATIONS, st.sampled_from([ANA, TOP, ("shop",)]))
 def test_an_archive_of_a_scope_holds_that_scope_alone(operations: list[tuple[str, int, int]], scope: tuple[str, ...]) -> None:
     with tempfile.TemporaryDirectory() as name, opened(Path(name) / "a") as a, opened(Path(name) / "b") as b:
