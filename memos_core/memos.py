@@ -293,7 +293,8 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Scheduling):
 
         messages: the visible conversation, dictionaries with `role` and `content`; never mutated. Contents may be lists of parts, and
         `images` may come beside them, as in `remember`: the prompt holds them as they came. token_budget: tokens that
-        memory may take of the prompt, counted by the engine's tokenizer, else about four characters each. task: what the turn is for, as
+        this turn's memory may take of the prompt, its head included, counted by the engine's tokenizer, else about four characters each; what
+        earlier turns placed stands beside it. task: what the turn is for, as
         usage counts tasks: any name, kept as a keyed hash; None: the task that most of what is recalled is filed under.
         Raises InvalidInput, AccessDenied or StoreError.
         """

@@ -180,24 +180,24 @@ def make_plan(
     system: the caller's system text. turn_index: the user message being answered. candidates: recalled cubes with their
     reasons, best first. placed: cubes already standing before earlier messages, by index. said: texts that the visible
     conversation holds anyway. modules: the ids of those that act on the request, with why; known: what they have been measured to know, and
-    which of them does: it is activated, not injected. The budget covers all memory in the prompt; what stands there from earlier turns counts
-    first, since taking it away would break the prefix, then the head, then this turn's memories by rank.
+    which of them does: it is activated, not injected. The budget covers the head and then this turn's memories by rank. What stands there from
+    earlier turns is not counted against it: taking it away would break the prefix, and counting it would leave nothing for later turns.
     """
     why: list[str] = []
     insertions = [Insertion(index, block([line(cube) for cube in cubes])) for index, cubes in sorted(placed.items()) if cubes]
-    spent = sum(count(insertion.text) for insertion in insertions)
+    stood, spent = sum(count(insertion.text) for insertion in insertions), 0
     standing = {(cube.id, cube.version) for cubes in placed.values() for cube in cubes}
     if insertions:
-        why.append(f"{len(standing)} memories stay where earlier turns placed them ({spent} tokens)")
+        why.append(f"{len(standing)} memories stay where earlier turns placed them ({stood} tokens)")
     head_ids: dict[CubeId, MemCube] = {}
     text = ""
     if head is not None and head.cubes:
         size = count(head.text)
-        if spent + size <= token_budget:
-            head_ids, text, spent = {cube.id: cube for cube in head.cubes}, head.text, spent + size
+        if size <= token_budget:
+            head_ids, text, spent = {cube.id: cube for cube in head.cubes}, head.text, size
             why.append(f"head of {len(head.cubes)} stable memories as {'KV' if head.reusable else 'text'} ({size} tokens): {head.reason}")
         else:
-            why.append(f"head of {size} tokens left out: only {token_budget - spent} of {token_budget} tokens are free")
+            why.append(f"head of {size} tokens left out: only {token_budget} are free")
     inject: list[Used] = []
     of_head: list[Used] = []
     form: Form = "reuse" if head is not None and head.reusable else "inject"
@@ -234,7 +234,6 @@ def make_plan(
         for cube in head_ids.values()
         if cube.id not in said_at
     )
-    spent += taken
     if fresh:
         insertions.append(Insertion(turn_index, block([used.text for used in fresh])))
     shared = system if system is not None else (DEFAULT_SYSTEM if text else None)
@@ -246,7 +245,7 @@ def make_plan(
         reuse=tuple(of_head) if form == "reuse" else (),
         left_out=tuple(left_out),
         placed=tuple((used.id, used.version) for used in fresh),
-        tokens=spent,
+        tokens=stood + spent + taken,
         why=tuple(why),
         activate=tuple(activate),
         modules=tuple(id for id, _ in modules),

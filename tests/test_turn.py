@@ -17,6 +17,8 @@ ANA = ("clinic", "ana")
 FACT = "Ana is allergic to penicillin."
 TALK = [{"role": "system", "content": "You help."}, {"role": "user", "content": "May Ana have penicillin?"}]
 
+WORDS = "penicillin bicycles harbours violins tomatoes glaciers umbrellas chess".split()
+
 
 def said(memos: MemOS, *texts: str) -> list[str]:
     return [done.id for done in memos.remember(list(texts), scope=ANA, occurred_at=NOW - timedelta(days=9), now=NOW)]
@@ -73,17 +75,29 @@ def test_an_update_reaches_a_conversation_that_holds_the_old_version(memos: MemO
 
 
 @pytest.mark.parametrize("budget", [0, 8, 20, 40, 80, 160])
-def test_memory_keeps_to_its_budget(memos: MemOS, budget: int) -> None:
+def test_a_turns_memory_keeps_to_its_budget(memos: MemOS, budget: int) -> None:
     said(memos, *(f"Ana note {number} about penicillin and more." for number in range(12)))
-    talk = [TALK[0]]
+    talk, placed = [TALK[0]], 0
     for number in range(4):
         talk = [*talk, {"role": "user", "content": f"penicillin note {number}"}]
         turn = memos.begin(talk, scope=ANA, session="one", token_budget=budget, now=NOW)
         spent = sum(memos._house.count(insertion.text) for insertion in turn.plan.insertions) + memos._house.count(turn.plan.head)
-        assert spent <= budget and turn.plan.tokens == spent
+        assert spent - placed <= budget and turn.plan.tokens == spent
+        placed = spent
         assert turn.plan.inject or turn.plan.left_out
         for item in turn.plan.left_out:
             assert "do not fit" in item.reason
+        turn.commit("Ok.", now=NOW)
+        talk = [*talk, {"role": "assistant", "content": "Ok."}]
+
+
+def test_a_long_conversation_goes_on_placing_memories(memos: MemOS) -> None:
+    said(memos, *(f"Ana's note {number} is about {word} and nothing else." for number, word in enumerate(WORDS)))
+    talk: list[dict[str, str]] = []
+    for word in WORDS:
+        talk = [*talk, {"role": "user", "content": f"What was the note about {word}?"}]
+        turn = memos.begin(talk, scope=ANA, session="one", token_budget=64, k=1, now=NOW)
+        assert word in talk[-1]["content"] and f"about {word} and" in turn.prompt[-1]["content"]
         turn.commit("Ok.", now=NOW)
         talk = [*talk, {"role": "assistant", "content": "Ok."}]
 
