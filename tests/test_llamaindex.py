@@ -28,6 +28,7 @@ from llama_index.core.workflow import Context
 from memos_core import InvalidInput, MemOS, MissingExtra, NotAvailable, StoreUnusable
 from memos_integrations import llamaindex as door
 from memos_integrations.llamaindex import MemosLLM, MemosMemory, MemosRetriever, text_model
+from memos_integrations.llamaindex import memory as conversation
 
 ANA = ("clinic", "ana")
 FACT = "Ana is allergic to penicillin."
@@ -231,8 +232,8 @@ def test_serialised_memory_reopens_its_directory(tmp_path: Path, hash_embedder: 
         assert MemosMemory.from_dict(fields).memos is memos and pickle.loads(pickle.dumps(memory)).memos is memos  # noqa: S301
     assert {name: fields[name] for name in ("scope", "session", "k")} == {"scope": ANA, "session": "s", "k": 3}
     original = MemOS.open
-    monkeypatch.setattr(door, "_handed_over", {})  # as in another process
-    monkeypatch.setattr(door.MemOS, "open", lambda path, **_: opened.append(path) or original(path, embedder=hash_embedder))
+    monkeypatch.setattr(conversation, "_handed_over", {})  # as in another process
+    monkeypatch.setattr(conversation.MemOS, "open", lambda path, **_: opened.append(path) or original(path, embedder=hash_embedder))
     opened: list[Any] = []
     reloaded = MemosMemory.from_dict(fields)
     assert contents(reloaded.get_all()) == ["I like tea."] and [Path(path) for path in opened] == [tmp_path / "memory"]
@@ -438,7 +439,7 @@ async def test_nodes_carry_what_the_memory_knows(memos: MemOS) -> None:
 
 # ---------------------------------------------------------------------- without the framework
 def test_a_missing_framework_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "llama_index.core.base.base_retriever", None)
+    monkeypatch.setitem(sys.modules, "llama_index.core.memory", None)
     spec = importlib.util.spec_from_file_location("without_llamaindex", door.__file__)
     assert spec is not None and spec.loader is not None
     with pytest.raises(MissingExtra, match=r"\[llamaindex\]"):
