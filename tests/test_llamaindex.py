@@ -15,109 +15,26 @@ from typing import Any
 import pytest
 from conftest import bag_of_words
 from llama_index.core.agent.workflow import FunctionAgent, ReActAgent
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, ImageBlock, LLMMetadata, TextBlock
-from llama_index.core.bridge.pydantic import Field
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ImageBlock, TextBlock
 from llama_index.core.chat_engine import CondensePlusContextChatEngine, ContextChatEngine, SimpleChatEngine
-from llama_index.core.llms import CustomLLM
-from llama_index.core.llms.function_calling import FunctionCallingLLM
-from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.memory import BaseMemory
 from llama_index.core.tools import FunctionTool
 from llama_index.core.workflow import Context
+from scripted_llms import ANA, Calling, Scripted, clock, contents, said
 
 from memos_core import InvalidInput, MemOS, MissingExtra, NotAvailable, StoreUnusable
 from memos_integrations import llamaindex as door
 from memos_integrations.llamaindex import MemosLLM, MemosMemory, MemosRetriever, text_model
 from memos_integrations.llamaindex import memory as conversation
 
-ANA = ("clinic", "ana")
 FACT = "Ana is allergic to penicillin."
 QUESTION = "Which antibiotic is safe for Ana, who asks about penicillin?"
-
-
-class Scripted(CustomLLM):
-    """Answers from a list and keeps the conversations it saw."""
-
-    script: list[Any] = Field(default_factory=list)
-    seen: list[list[ChatMessage]] = Field(default_factory=list)
-
-    @property
-    def metadata(self) -> LLMMetadata:
-        return LLMMetadata(is_chat_model=True)
-
-    def chat(self, messages: Any, **kwargs: Any) -> ChatResponse:
-        self.seen.append(copy.deepcopy(list(messages)))
-        said = self.script[len(self.seen) - 1]
-        if isinstance(said, Exception):
-            raise said
-        return ChatResponse(message=ChatMessage(role="assistant", content=said))
-
-    def stream_chat(self, messages: Any, **kwargs: Any) -> Iterator[ChatResponse]:
-        whole = self.chat(messages)
-
-        def pieces() -> Iterator[ChatResponse]:
-            text = ""
-            for word in str(whole.message.content).split(" "):
-                text += (" " if text else "") + word
-                yield ChatResponse(message=ChatMessage(role="assistant", content=text), delta=word if text == word else f" {word}")
-
-        return pieces()
-
-    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        return CompletionResponse(text=str(self.chat([ChatMessage(content=prompt)]).message.content))
-
-    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> Iterator[CompletionResponse]:
-        yield self.complete(prompt)
-
-
-class Calling(Scripted, FunctionCallingLLM):
-    """The same with function calling: a script entry ("tool", name) calls it."""
-
-    @property
-    def metadata(self) -> LLMMetadata:
-        return LLMMetadata(is_chat_model=True, is_function_calling_model=True)
-
-    def _prepare_chat_with_tools(self, tools: Any, user_msg: Any = None, chat_history: Any = None, **kwargs: Any) -> dict[str, Any]:
-        return {"messages": list(chat_history or [])}
-
-    async def achat_with_tools(self, tools: Any, user_msg: Any = None, chat_history: Any = None, **kwargs: Any) -> ChatResponse:
-        self.seen.append(copy.deepcopy(list(chat_history)))
-        said = self.script[len(self.seen) - 1]
-        if isinstance(said, tuple):
-            call = {"id": "c1", "name": said[1]}
-            return ChatResponse(message=ChatMessage(role="assistant", content="", additional_kwargs={"tool_calls": [call]}))
-        return ChatResponse(message=ChatMessage(role="assistant", content=said))
-
-    async def astream_chat_with_tools(self, tools: Any, user_msg: Any = None, chat_history: Any = None, **kwargs: Any) -> Any:
-        whole = await self.achat_with_tools(tools, chat_history=chat_history)
-
-        async def pieces() -> Any:
-            yield whole
-
-        return pieces()
-
-    def get_tool_calls_from_response(self, response: Any, error_on_no_tool_call: bool = True, **kwargs: Any) -> list[ToolSelection]:
-        calls = response.message.additional_kwargs.get("tool_calls", [])
-        return [ToolSelection(tool_id=call["id"], tool_name=call["name"], tool_kwargs={}) for call in calls]
 
 
 @pytest.fixture
 def memos(tmp_path: Path, hash_embedder: Any) -> Iterator[MemOS]:
     with MemOS.open(tmp_path / "memory", embedder=hash_embedder) as opened:
         yield opened
-
-
-def said(memos: MemOS, session: str, scope: tuple[str, ...] = ANA) -> list[tuple[str | None, str]]:
-    return [(cube.identifiers.role, cube.payload.text) for cube in memos.conversation(scope=scope, session=session)]
-
-
-def contents(messages: list[ChatMessage]) -> list[str]:
-    return [message.content or "" for message in messages]
-
-
-def clock() -> str:
-    """The time."""
-    return "It is nine."
 
 
 # ---------------------------------------------------------------------- MemosMemory

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.base.llms.types import ChatMessage, TextBlock
 from llama_index.core.base.llms.types import MessageRole as Role
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.memory import BaseMemory
@@ -46,9 +46,10 @@ class MemosMemory(BaseMemory):
     With a local model, take the LLM from `llm(engine)`: it puts that memory behind the chat engine's own system prompt, where its KV
     can be reused.
 
-    All but memos and tokenizer_fn is saved with a workflow's Context. When it is loaded, the conversation goes on with the MemOS
-    that was given to a MemosMemory of the same location, scope and session in this process; else `location` is opened with the
-    default embedder. Safe to use from several threads. Errors of the memory are raised by `put` and `get`.
+    All but memos and tokenizer_fn is saved with a workflow's Context, `aside` with it: what was put and is not remembered. When it is
+    loaded, the conversation goes on with the MemOS that was given to a MemosMemory of the same location, scope and session in this
+    process; else `location` is opened with the default embedder. Safe to use from several threads. Errors of the memory are raised
+    by `put` and `get`.
     """
 
     location: str
@@ -57,6 +58,7 @@ class MemosMemory(BaseMemory):
     token_budget: int
     k: int
     token_limit: int
+    aside: list[tuple[str, ChatMessage]] = Field(repr=False)  # with the id that it stands behind, or whose remembered text it has
     tokenizer_fn: Callable[[str], Any] = Field(exclude=True, repr=False)
     _memos: Any = PrivateAttr()
     _lock: Any = PrivateAttr(default_factory=threading.RLock)
@@ -77,6 +79,7 @@ class MemosMemory(BaseMemory):
         token_budget: int = 512,
         k: int = 8,
         token_limit: int = TOKEN_LIMIT,
+        aside: Sequence[Any] = (),
         tokenizer_fn: Callable[[str], Any] | None = None,
     ) -> None:
         if memos is None and location is None:
@@ -92,6 +95,7 @@ class MemosMemory(BaseMemory):
             token_budget=token_budget,
             k=k,
             token_limit=token_limit,
+            aside=list(aside),
             tokenizer_fn=tokenizer_fn or get_tokenizer(),
         )
         self._memos = memos or _handed_over.get(self._key()) or MemOS.open(where)
@@ -163,6 +167,7 @@ class MemosMemory(BaseMemory):
                 else:
                     self._memos.remember([said.as_dict()], scope=self.scope, session=self.session)
             self._coming = []
+            self._set_aside(said)
             self._view.append(said)
 
     def set(self, messages: list[ChatMessage]) -> None:
@@ -182,12 +187,15 @@ class MemosMemory(BaseMemory):
                 view.append(said)
             if new:
                 self._memos.remember(new, scope=self.scope, session=self.session)
-            self._view, self._coming, self._turn, self._start = view, [], None, 0
+            self._view, self._coming, self._turn, self._start, self.aside = [], [], None, 0, []
+            for said in view:
+                self._set_aside(said)
+                self._view.append(said)
 
     def reset(self) -> None:
         """Start a new session. Nothing is erased: `memos.forget` does that."""
         with self._lock:
-            self.session = uuid.uuid4().hex
+            self.session, self.aside = uuid.uuid4().hex, []
             self._load()
 
     # ------------------------------------------------------------------ the turn
@@ -276,8 +284,23 @@ class MemosMemory(BaseMemory):
             if cube.identifiers.role in ("user", "assistant")
         ]
 
+    def _set_aside(self, said: Said) -> None:
+        """Keep, for the time that this conversation is open, what the memory does not hold of a message to come."""
+        if not said.lasts:
+            self.aside.append((next((each.id for each in reversed(self._view) if each.id), ""), said.message))
+        elif said.id is not None and said.message.blocks != [TextBlock(text=said.worth)]:
+            self.aside.append((said.id, said.message))
+
     def _load(self) -> None:
-        """Go on with the session as the memory holds it."""
+        """Go on with the session as the memory holds it, and with what was set aside."""
         _handed_over[self._key()] = self._memos
-        self._view = self._stored()
+        aside: dict[str, list[Said]] = {}
+        for id, message in self.aside:
+            aside.setdefault(id, []).append(self._said(message))
+        self._view = [said for said in aside.get("", ()) if not said.lasts]
+        for stored in self._stored():
+            of_it = aside.get(stored.id or "", ())
+            whole = [said.message for said in of_it if (said.role, said.worth) == (stored.role, stored.text)]
+            self._view.append(self._said(whole[0], stored.id) if whole else stored)
+            self._view += [said for said in of_it if not said.lasts]
         self._coming, self._turn, self._system, self._start = [], None, None, 0
