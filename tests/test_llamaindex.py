@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import json
 import pickle
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from conftest import bag_of_words
 from llama_index.core.agent.workflow import FunctionAgent, ReActAgent
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ImageBlock, TextBlock
 from llama_index.core.chat_engine import CondensePlusContextChatEngine, ContextChatEngine, SimpleChatEngine
-from llama_index.core.memory import BaseMemory
+from llama_index.core.memory import BaseMemory, Memory
 from llama_index.core.tools import FunctionTool
 from llama_index.core.workflow import Context
 from scripted_llms import ANA, Calling, Scripted, clock, contents, said
@@ -178,6 +180,77 @@ def test_set_and_reset_erase_nothing_and_remember_nothing_twice(memos: MemOS) ->
     assert "I like cake." in contents(memory.get())[0]
     begun = MemosMemory.from_defaults(chat_history=history, memos=memos, scope=ANA, session="t", llm=None)
     assert contents(begun.get_all()) == contents(history) and len(said(memos, "t")) == 2
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+def test_the_token_limit_holds_and_cuts_seldom(memos: MemOS) -> None:
+    memos.remember(FACT, scope=ANA)
+    memory = MemosMemory(memos=memos, scope=ANA, session="s", k=1, token_limit=260, token_budget=160, tokenizer_fn=words)
+    llm = Scripted(script=lambda messages: "One answer of six words, always.")
+    memory.put(ChatMessage(role="user", content="My bicycle is called Rosinante."))
+    memory.put(ChatMessage(role="assistant", content="Noted."))
+    chat = SimpleChatEngine.from_defaults(llm=llm, memory=memory, system_prompt="Be brief.")
+    for number in range(30):
+        chat.chat(f"Question {number} on penicillin, of eight words, Ana?")
+    sizes = [sum(len(text.split()) for text in contents(prompt)) for prompt in llm.seen]
+    assert 100 < max(sizes) <= 260
+    assert all(
+        contents(prompt)[-1].endswith(f"Question {number} on penicillin, of eight words, Ana?") for number, prompt in enumerate(llm.seen)
+    )
+    assert all(prompt[1].role == "user" for prompt in llm.seen)  # whole turns go
+    grown = [contents(now)[: len(before)] == contents(before) for before, now in pairwise(llm.seen)]
+    assert 0 < grown.count(False) <= 8  # each cut is a prefix lost
+    assert len(memory.get_all()) == 62 and len(said(memos, "s")) == 62
+    memory.put(ChatMessage(role="user", content="How is my bicycle called?"))
+    shown = contents(memory.get())
+    assert "Rosinante" in shown[-1] and not any(text.startswith("My bicycle") for text in shown)  # not shown, but recalled
+    memory.put(ChatMessage(role="user", content="word " * 300))
+    assert contents(memory.get())[-1].endswith("word " * 300) and len(memory.get()) == 1
+
+
+def test_the_token_limit_of_context_engines_and_models(memos: MemOS) -> None:
+    memory = MemosMemory(memos=memos, scope=ANA, session="s", token_limit=100, token_budget=20, tokenizer_fn=words)
+    for number in range(10):
+        memory.put(ChatMessage(role="user", content=f"Question {number} of five words."))
+        memory.put(ChatMessage(role="assistant", content="Answer of four words."))
+    whole = [sum(len(text.split()) for text in contents(memory.get(input="w " * size, initial_token_count=30))) + size for size in (5, 20)]
+    assert all(0 < size <= 70 for size in whole)
+    assert [message.role.value for message in memory.get(input="w " * 300) if message.role != "system"] == ["user", "assistant"]
+    llm = Scripted()
+    assert MemosMemory.from_defaults(memos=memos, scope=ANA, llm=llm).token_limit == llm.metadata.context_window * 3 // 4
+    assert MemosMemory(memos=memos, scope=ANA).token_limit == Memory.from_defaults().token_limit
+    with pytest.raises(InvalidInput, match="token_limit=100 leaves no room"):
+        MemosMemory(memos=memos, scope=ANA, token_limit=100)
+
+
+async def test_what_is_not_remembered_is_saved_with_the_context(memos: MemOS, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = ImageBlock(image=b"AAAA", image_mimetype="image/png")
+    llm = Calling(script=[("tool", "clock"), "Nine.", "As I said."])
+    agent = FunctionAgent(tools=[FunctionTool.from_defaults(clock)], llm=llm, streaming=False)
+    context = Context(agent)
+    asked = ChatMessage(role="user", blocks=[TextBlock(text="What time is it in the picture?"), picture])
+    await agent.run(asked, memory=MemosMemory(memos=memos, scope=ANA, session="s"), ctx=context)
+    loaded = Context.from_dict(agent, json.loads(json.dumps(context.to_dict())))
+    await agent.run("And now?", ctx=loaded)
+    assert [message.role.value for message in llm.seen[-1]] == ["user", "assistant", "tool", "assistant", "user"]
+    assert llm.seen[-1][0].blocks[1].image and contents(llm.seen[-1])[2] == "It is nine."
+    assert [text for _, text in said(memos, "s")] == ["What time is it in the picture?", "Nine.", "And now?", "As I said."]
+    fields = (await loaded.store.get("memory")).to_dict()
+    memos.forget(memos.conversation(scope=ANA, session="s")[0].id)
+    assert contents(MemosMemory.from_dict(fields).get_all()) == ["Nine.", "And now?", "As I said."]  # nor what hung on it
+    memory = MemosMemory(memos=memos, scope=ANA, session="t")
+    memory.put(ChatMessage(role="user", content="Hm?"))
+    thought = "Thought: easy.\nAction: clock\nAction Input: {}\nObservation: It is nine.\nThought: so.\nAnswer: Nine:\nAnswer: sharp."
+    memory.put(ChatMessage(role="assistant", content=thought))
+    assert [text for _, text in said(memos, "t")] == ["Hm?", "Nine:\nAnswer: sharp."]
+    assert contents(MemosMemory.from_dict(memory.to_dict()).get_all()) == ["Hm?", thought]
+    memory.set([ChatMessage(role="user", content="Hm?"), ChatMessage(role="assistant", content=thought)])
+    assert len(said(memos, "t")) == 2
+    memory.reset()
+    assert memory.aside == [] and memory.get_all() == []
 
 
 def test_what_goes_in_and_what_comes_out_are_copies(memos: MemOS) -> None:

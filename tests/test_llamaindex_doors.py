@@ -102,9 +102,7 @@ def function_agent(memos: MemOS, memory: Any, llm: Any, streaming: bool = False)
 def react_agent(memos: MemOS, memory: Any, llm: Any, streaming: bool = False) -> Ask:
     """Thinks, acts, observes, answers."""
     act = "Thought: I need the time.\nAction: clock\nAction Input: {}"
-    llm.script = lambda messages: (
-        f"Thought: now I know.\nAnswer: {answer(messages)}" if "Observation" in contents(messages)[-1] else act
-    )
+    llm.script = lambda messages: f"Thought: now I know.\nAnswer: {answer(messages)}" if "Observation" in contents(messages)[-1] else act
     return running(ReActAgent(tools=tools(), llm=llm, streaming=streaming), memory, streaming)
 
 
@@ -118,9 +116,7 @@ def workflow(memos: MemOS, memory: Any, llm: Any) -> Ask:
 
     llm.script = script
     first = FunctionAgent(name="first", description="asks", llm=llm, tools=[], can_handoff_to=["second"], streaming=False)
-    second = FunctionAgent(
-        name="second", description="knows", llm=llm, tools=tools(), system_prompt="You are the second.", streaming=False
-    )
+    second = FunctionAgent(name="second", description="knows", llm=llm, tools=tools(), system_prompt="You are the second.", streaming=False)
 
     async def ask(question: str) -> str:
         return str(await AgentWorkflow(agents=[first, second], root_agent="first").run(question, memory=memory))
@@ -224,7 +220,9 @@ async def test_a_block_learns_short_conversations_and_each_thing_once(memos: Mem
     expected = [pair for number in range(6) for pair in (("user", f"Question {number}?"), ("assistant", f"Answer {number}."))]
     assert said(memos, "s") == expected[:-1]  # nothing followed the last answer yet
     assert all(" ".join(contents(prompt)).count("Ana asks many a question.") == 1 for prompt in llm.seen)
-    assert all(" ".join(contents(prompt)).count("Question 0?") == 1 for prompt in llm.seen)  # what the conversation says anyway is not recalled
+    assert all(
+        " ".join(contents(prompt)).count("Question 0?") == 1 for prompt in llm.seen
+    )  # what the conversation says anyway is not recalled
     await memory.aget()
     assert said(memos, "s") == expected
     await block.aput(await memory.aget_all(), from_short_term_memory=True, session_id="s")

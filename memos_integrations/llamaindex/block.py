@@ -30,7 +30,7 @@ class MemosMemoryBlock(BaseMemoryBlock[str]):
     at the head of the system message, or with insert_method="user" before the last user message, and takes it away again after.
 
     Keeps nothing about a session between calls. Messages are not changed. Errors of the memory are raised by `Memory`'s get and put.
-    LlamaIndex does not save blocks with a workflow's Context.
+    A `Memory` with blocks is not saved with a workflow's Context: pass it to each run.
     """
 
     name: str = "memos"

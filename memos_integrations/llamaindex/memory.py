@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from llama_index.core.base.llms.types import ChatMessage, TextBlock
 from llama_index.core.base.llms.types import MessageRole as Role
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import Field, PrivateAttr, field_serializer
 from llama_index.core.memory import BaseMemory
 from llama_index.core.utils import get_tokenizer
 
@@ -130,6 +130,11 @@ class MemosMemory(BaseMemory):
     def last_turn(self) -> Turn | None:
         """The latest turn: `plan` says what memory was used and why. None before the first `get`."""
         return self._turn
+
+    @field_serializer("aside")
+    def _as_json(self, aside: list[tuple[str, ChatMessage]]) -> list[tuple[str, dict[str, Any]]]:
+        """In a form that a Context can be saved in, pictures included."""
+        return [(id, message.model_dump(mode="json")) for id, message in aside]
 
     # ------------------------------------------------------------------ LlamaIndex's interface
     def get(self, input: str | None = None, initial_token_count: int = 0, **_: Any) -> list[ChatMessage]:

@@ -12,7 +12,7 @@ from llama_index.core.base.llms.types import MessageRole as Role
 
 from memos_core import NotAvailable
 
-_REASONED = re.compile(r"\A\s*Thought:.*^Answer:\s*", re.DOTALL | re.MULTILINE)
+_REASONED = re.compile(r"\A\s*(?=Thought:)(?:.*^)?Thought:.*?^Answer:\s*", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
