@@ -1,4 +1,4 @@
-"""MemosMemory, MemosRetriever and MemosLLM on a real memory, with LlamaIndex's own engines and agents around them."""
+"""MemosMemory and MemosRetriever on a real memory, with LlamaIndex's own engines and agents around them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pickle
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,9 @@ from llama_index.core.tools import FunctionTool
 from llama_index.core.workflow import Context
 from scripted_llms import ANA, Calling, Scripted, clock, contents, said
 
-from memos_core import InvalidInput, MemOS, MissingExtra, NotAvailable, StoreUnusable
+from memos_core import InvalidInput, MemOS, MissingExtra, StoreUnusable
 from memos_integrations import llamaindex as door
-from memos_integrations.llamaindex import MemosLLM, MemosMemory, MemosRetriever, text_model
+from memos_integrations.llamaindex import MemosMemory, MemosRetriever, text_model
 from memos_integrations.llamaindex import memory as conversation
 
 FACT = "Ana is allergic to penicillin."
@@ -339,80 +338,6 @@ def test_a_write_that_fails_while_streaming_reaches_the_reader(memos: MemOS) -> 
     chat = SimpleChatEngine.from_defaults(llm=Closing(), memory=MemosMemory(memos=memos, scope=ANA))
     with pytest.raises(StoreUnusable, match="closed"):
         list(chat.stream_chat(QUESTION).response_gen)
-
-
-# ---------------------------------------------------------------------- MemosLLM
-@pytest.fixture(scope="module")
-def engine() -> Any:
-    from tiny_models import tiny_model, tiny_tokenizer
-
-    from memos_core.hf import HFEngine
-
-    return HFEngine(tiny_model(max_position_embeddings=4096), tiny_tokenizer())
-
-
-def test_an_engine_as_llm(engine: Any) -> None:
-    llm = MemosLLM(engine=engine, scope=ANA, max_tokens=6)
-    assert llm.metadata.context_window == 4096 and llm.metadata.is_chat_model and not llm.metadata.is_function_calling_model
-    messages = [ChatMessage(role="system", content="Be brief."), ChatMessage(role="user", content="Is penicillin safe?")]
-    first, again = llm.chat(messages), llm.chat(messages)
-    assert first.message.content == again.message.content and again.additional_kwargs["reused_tokens"] == again.raw["prompt_tokens"] - 1
-    assert again.message.additional_kwargs["seconds_to_first_token"] > 0 and first.raw["completion_tokens"] <= 6
-    pieces = list(llm.stream_chat(messages))
-    assert "".join(piece.delta for piece in pieces) == pieces[-1].message.content == first.message.content
-    assert pieces[-1].raw["reused_tokens"] > 0
-    whole = llm.complete("Hello.", max_tokens=4)
-    assert [piece for piece in llm.stream_complete("Hello.", max_tokens=4)][-1].text == whole.text
-    with pytest.raises(InvalidInput, match="logit_bias"):
-        llm.chat(messages, logit_bias={})
-    with pytest.raises(NotAvailable, match="text"):
-        llm.chat([ChatMessage(role="user", blocks=[ImageBlock(image=b"AAAA")])])
-
-
-async def test_an_engine_as_llm_in_async_code(engine: Any) -> None:
-    llm = MemosLLM(engine=engine, max_tokens=4)
-    messages = [ChatMessage(role="user", content="Is penicillin safe?")]
-    whole = (await llm.achat(messages)).message.content
-    assert "".join([piece.delta async for piece in await llm.astream_chat(messages)]) == whole
-    assert (await llm.acomplete("Is penicillin safe?")).text == whole
-    assert [piece async for piece in await llm.astream_complete("Is penicillin safe?")][-1].text == whole
-
-
-@pytest.mark.parametrize("system", [None, "Be brief."])
-def test_kv_prefilled_by_the_scheduler_is_hit_by_the_first_turn_after_reopening(
-    tmp_path: Path, hash_embedder: Any, engine: Any, system: str | None
-) -> None:
-    later = datetime.now(UTC) + timedelta(hours=2)
-    with MemOS.open(tmp_path / "memory", embedder=hash_embedder, engine=engine) as memos:
-        memos.remember(FACT, scope=ANA)
-        for session in ("a", "b", "c"):
-            memory = MemosMemory(memos=memos, scope=ANA, session=session)
-            SimpleChatEngine.from_defaults(memory=memory, llm=memory.llm(engine, max_tokens=2), system_prompt=system).chat(QUESTION)
-        assert [move.kind for move in memos.tick(later)] == ["prefill"]
-    engine.close()
-    with MemOS.open(tmp_path / "memory", embedder=hash_embedder, engine=engine) as memos:
-        memory = MemosMemory(memos=memos, scope=ANA, session="d")
-        chat = SimpleChatEngine.from_defaults(memory=memory, llm=memory.llm(engine, max_tokens=2), system_prompt=system)
-        chat.chat(QUESTION)
-        cost = memory.get_all()[-1].additional_kwargs
-        assert memory.last_turn is not None and memory.last_turn.plan.reuse
-        assert cost["reused_tokens"] >= engine.count(memory.last_turn.plan.head)
-        list(chat.stream_chat("And the dose?").response_gen)
-        assert memory.get_all()[-1].additional_kwargs["reused_tokens"] >= cost["prompt_tokens"]
-
-
-def test_an_llm_of_a_memory_leaves_other_questions_alone(memos: MemOS, engine: Any) -> None:
-    memos.remember(FACT, scope=ANA)
-    memory = MemosMemory(memos=memos, scope=ANA, session="s")
-    llm = memory.llm(engine, max_tokens=2)
-    memory.put(ChatMessage(role="user", content=QUESTION))
-    shown = memory.get()
-    before = memory.last_turn
-    llm.chat([ChatMessage(role="system", content="Condense."), ChatMessage(role="user", content="Shorten this.")])
-    assert memory.last_turn is before
-    llm.chat([ChatMessage(role="system", content="Be brief."), *shown])
-    assert memory.last_turn is not before and memory.last_turn.plan.shared_system == "Be brief."
-    assert contents(memory.get()) == contents(shown)
 
 
 # ---------------------------------------------------------------------- MemosRetriever

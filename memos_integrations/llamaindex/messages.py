@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,12 +75,26 @@ def _arguments(given: Any) -> Any:
         return given
 
 
-def for_engine(message: ChatMessage) -> dict[str, Any]:
-    """The message as an HFEngine takes it. Raises NotAvailable for an image and the like from the user."""
-    said = Said(message)
-    if said.role == "user" and any(not isinstance(block, TextBlock) for block in message.blocks):
-        raise NotAvailable("an HFEngine reads text alone; this conversation holds other content, such as an image")
-    return {"role": "assistant" if said.role == "call" else said.role, "content": said.text}
+def for_engine(messages: Sequence[ChatMessage], takes_tools: bool) -> list[dict[str, Any]]:
+    """The messages as an HFEngine takes them. takes_tools: whether its model is shown calls as such; else it reads them as JSON.
+
+    Raises NotAvailable for an image and the like from the user.
+    """
+    made, names = [], {}
+    for message in messages:
+        said, calls = Said(message), tool_calls(message)
+        if said.role == "user" and any(not isinstance(block, TextBlock) for block in message.blocks):
+            raise NotAvailable("an HFEngine reads text alone; this conversation holds other content, such as an image")
+        one: dict[str, Any] = {"role": "assistant" if said.role == "call" else said.role, "content": said.text}
+        if said.role == "call" and takes_tools:
+            one["tool_calls"] = calls
+        elif said.role == "call":
+            one["content"] = "\n".join(filter(None, [said.text, *(json.dumps(call, ensure_ascii=False) for call in calls)]))
+        elif said.role == "tool" and (known := names.get(message.additional_kwargs.get("tool_call_id"))):
+            one["name"] = known
+        names |= {call["id"]: call["name"] for call in calls}
+        made.append(one)
+    return made
 
 
 def put_before(message: ChatMessage, text: str) -> None:
