@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import importlib.util
 import json
@@ -16,18 +17,21 @@ from typing import Any
 import pytest
 from conftest import bag_of_words
 from llama_index.core.agent.workflow import FunctionAgent, ReActAgent
+from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ImageBlock, TextBlock
 from llama_index.core.chat_engine import CondensePlusContextChatEngine, ContextChatEngine, SimpleChatEngine
+from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.memory import BaseMemory, Memory
 from llama_index.core.tools import FunctionTool
 from llama_index.core.workflow import Context
 from scripted_llms import ANA, Calling, Scripted, clock, contents, said
 
-from memos_core import InvalidInput, MemOS, MissingExtra, StoreUnusable
+from memos_core import EmbedderMismatch, InvalidInput, MemOS, MissingExtra, StoreUnusable
 from memos_integrations import llamaindex as door
-from memos_integrations.llamaindex import MemosMemory, MemosRetriever, text_model
+from memos_integrations.llamaindex import MemosMemory, MemosRetriever, captioner, text_model
 from memos_integrations.llamaindex import memory as conversation
 
+PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 FACT = "Ana is allergic to penicillin."
 QUESTION = "Which antibiotic is safe for Ana, who asks about penicillin?"
 
@@ -365,3 +369,34 @@ def test_an_llm_judges_for_the_memory(tmp_path: Path) -> None:
     answer = '{"relation": "contradicts", "confidence": 0.9, "update": true, "why": "moved"}'
     with MemOS.open(tmp_path / "x.memos", embedder=bag_of_words, model=text_model(Scripted(script=[answer]))) as memos:
         assert str(memos.relation("I live in Lisbon.", "Oslo is home now.").kind) == "contradicts"
+
+
+class Bag(BaseEmbedding):
+    """Embeddings of LlamaIndex, of words."""
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return [float(number) for number in bag_of_words([text])[0]]
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        raise AssertionError("memories and questions are embedded alike")
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return self._get_query_embedding(query)
+
+
+def test_embeddings_of_llamaindex_serve_the_memory(tmp_path: Path) -> None:
+    with MemOS.open(tmp_path / "x.memos", embedder=Bag()) as memos:
+        memos.remember([FACT, "The clinic opens at nine."], scope=ANA)
+        assert memos.recall("Who is allergic?", scope=ANA).hits[0].text == FACT
+    MemOS.open(tmp_path / "x.memos", embedder=bag_of_words).close()  # the same vectors
+    with pytest.raises(EmbedderMismatch):
+        MemOS.open(tmp_path / "x.memos", embedder=MockEmbedding(embed_dim=64))
+
+
+def test_an_llm_that_sees_captions_for_the_memory(tmp_path: Path) -> None:
+    llm = Scripted(script=["An X-ray of a broken wrist."])
+    with MemOS.open(tmp_path / "x.memos", embedder=bag_of_words, captioner=captioner(llm)) as memos:
+        memos.remember({"role": "user", "content": "My picture.", "images": [PNG]}, scope=ANA)
+        assert "broken wrist" in memos.recall("Which wrist is broken?", scope=ANA).text
+    text, image = llm.seen[0][0].blocks
+    assert "picture" in text.text and image.image_mimetype == "image/png" and base64.b64decode(image.image) == PNG
