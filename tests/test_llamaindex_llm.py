@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,40 @@ def test_an_llm_of_a_memory_leaves_other_questions_alone(memos: MemOS, engine: A
     llm.chat([ChatMessage(role="system", content="Be brief."), *shown])
     assert memory.last_turn is not before and memory.last_turn.plan.shared_system == "Be brief."
     assert contents(memory.get()) == contents(shown)
+
+
+def test_each_prompt_goes_on_where_the_one_before_ended(memos: MemOS, engine: Any) -> None:
+    """Memory is recalled in every turn, and yet nothing that was read before is read again."""
+    plums = ("bears", "flowers", "rests", "grows")
+    memos.remember([f"The plum tree {verb} in month {number}." for number, verb in enumerate(plums)], scope=ANA)
+    memory = MemosMemory(memos=memos, scope=ANA, session="s", k=1)
+    chat = SimpleChatEngine.from_defaults(memory=memory, llm=memory.llm(engine, max_tokens=3), system_prompt="Be brief.")
+    costs, placed = [], 0
+    for verb in plums:
+        list(chat.stream_chat(f"In which month is it that the plum tree {verb}?").response_gen)
+        costs.append(memory.get_all()[-1].additional_kwargs)
+        placed += len(memory.last_turn.plan.placed) if memory.last_turn else 0
+    assert placed == 4
+    assert all(now["reused_tokens"] >= before["prompt_tokens"] for before, now in pairwise(costs))
+
+
+@pytest.mark.real
+async def test_the_small_default_model_as_llm(tmp_path: Path, hash_embedder: Any) -> None:
+    from memos_core.hf import HFEngine
+
+    engine = HFEngine.load()
+    with MemOS.open(tmp_path / "memory", embedder=hash_embedder, engine=engine) as memos:
+        memos.remember(FACT, scope=ANA)
+        memory = MemosMemory(memos=memos, scope=ANA, session="s")
+        llm = memory.llm(engine, max_tokens=8)
+        assert not llm.metadata.is_function_calling_model and llm.metadata.context_window == 8192  # its template shows no tools
+        chat = SimpleChatEngine.from_defaults(memory=memory, llm=llm, system_prompt="Be brief.")
+        await chat.achat(QUESTION)
+        first = memory.get_all()[-1].additional_kwargs
+        streamed = await chat.astream_chat("And which dose?")
+        assert [piece async for piece in streamed.async_response_gen()]
+        assert memory.get_all()[-1].additional_kwargs["reused_tokens"] >= first["prompt_tokens"] > 40
+        assert (await llm.acomplete("Say yes.", max_tokens=2)).text
 
 
 # ---------------------------------------------------------------------- functions
