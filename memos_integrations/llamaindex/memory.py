@@ -40,8 +40,8 @@ class MemosMemory(BaseMemory):
     returns, memory included, as tokenizer_fn counts them (LlamaIndex's global tokenizer by default). Of a conversation that is
     longer, the oldest turns are not shown, though remembered and recalled; the last turn is always shown, whole.
 
-    `put` remembers messages of the user and final answers of the assistant, verbatim and once; tool calls, tool results and a
-    ReActAgent's thoughts are shown to the model but not remembered. `get` gives copies of the conversation with recalled text right
+    `put` remembers messages of the user and final answers of the assistant, verbatim and once; tool calls, tool results, pictures and
+    a ReActAgent's thoughts are shown to the model but not remembered. `get` gives copies of the conversation with recalled text right
     before the user message that it was recalled for; stable memory, if the scheduler chose any, comes first, as a system message.
     With a local model, take the LLM from `llm(engine)`: it puts that memory behind the chat engine's own system prompt, where its KV
     can be reused.
