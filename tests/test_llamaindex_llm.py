@@ -71,6 +71,9 @@ async def test_an_engine_as_llm_in_async_code(engine: Any) -> None:
 def test_kv_prefilled_by_the_scheduler_is_hit_by_the_first_turn_after_reopening(
     tmp_path: Path, hash_embedder: Any, engine: Any, system: str | None
 ) -> None:
+    from memos_core.hf import HFEngine
+
+    engine = HFEngine(engine.model, engine.tokenizer)  # one that has not measured yet whether reading a file is worth it: it tries
     later = datetime.now(UTC) + timedelta(hours=2)
     with MemOS.open(tmp_path / "memory", embedder=hash_embedder, engine=engine) as memos:
         memos.remember(FACT, scope=ANA)
