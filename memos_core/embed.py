@@ -14,6 +14,9 @@ from memos_core.errors import EmbedderMismatch, InvalidInput, MissingExtra
 
 Embedder = Callable[[list[str]], Any]
 """n texts to anything numpy turns into float32 [n, d]; the same text always gives the same vector."""
+EMBEDDING_METHODS = ("embed_documents", "get_text_embedding_batch")
+"""Where an object has one of these (as embeddings of LangChain and LlamaIndex have), it is the embedder. Questions are embedded as
+memories are: what is a question in one conversation is a memory in the next."""
 
 CANARIES = (
     "The cat sat on the mat.",
@@ -54,9 +57,12 @@ def late_embedder(canaries: np.ndarray, place: str) -> Embedder:
 class CachedEmbedder:
     """An embedder whose answers are checked, normalised to unit length, and kept for texts seen lately. Thread-safe."""
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: Any) -> None:
+        embedder = next((found for name in EMBEDDING_METHODS if callable(found := getattr(embedder, name, None))), embedder)
         if not callable(embedder):
-            raise InvalidInput(f"embedder must be callable with a list of texts, got {type(embedder).__name__}")
+            raise InvalidInput(
+                f"embedder must be callable with a list of texts, or embeddings of LangChain or LlamaIndex, got {type(embedder).__name__}"
+            )
         self._embedder = embedder
         self._cache: OrderedDict[bytes, np.ndarray] = OrderedDict()
         self._dimensions: int | None = None

@@ -31,7 +31,7 @@ from memos_core.cube import (
     as_time,
     as_validity,
 )
-from memos_core.embed import CANARIES, CachedEmbedder, Embedder, check_identity, late_embedder, local_embedder
+from memos_core.embed import CANARIES, CachedEmbedder, check_identity, late_embedder, local_embedder
 from memos_core.errors import InvalidInput
 from memos_core.house import House
 from memos_core.index import Index
@@ -69,7 +69,7 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Scheduling):
         cls,
         path: str | Path,
         *,
-        embedder: Embedder | None = None,
+        embedder: Any = None,
         engine: Any = None,
         model: Any = None,
         captioner: Callable[[bytes, str], str] | None = None,
@@ -81,7 +81,8 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Scheduling):
     ) -> MemOS:
         """Open a directory, or make it. A context manager; `close()` otherwise.
 
-        embedder: n texts to float32 [n, d]; without one, all-MiniLM-L6-v2 on this machine. engine: an HFEngine, for KV reuse.
+        embedder: n texts to float32 [n, d], or embeddings of LangChain or LlamaIndex; without one, all-MiniLM-L6-v2 on this machine.
+        engine: an HFEngine, for KV reuse.
         model: any callable from a prompt to text, or an HFEngine: it judges what the rules find and reads facts out of messages.
         on_conflict: what is made of contradictions. thresholds: when memory moves by its use, such as LATENCY, MEMORY or QUALITY. policy: a
         function (view, thresholds, now) -> Move | None that is asked before they decide, scope by scope; see `Policy`.

@@ -1,122 +1,45 @@
-"""MemosMemory, MemosRetriever and MemosLLM on a real memory, with LlamaIndex's own engines and agents around them."""
+"""MemosMemory and MemosRetriever on a real memory, with LlamaIndex's own engines and agents around them."""
 
 from __future__ import annotations
 
+import base64
 import copy
 import importlib.util
+import json
 import pickle
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import bag_of_words
 from llama_index.core.agent.workflow import FunctionAgent, ReActAgent
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, ImageBlock, LLMMetadata, TextBlock
-from llama_index.core.bridge.pydantic import Field
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ImageBlock, TextBlock
 from llama_index.core.chat_engine import CondensePlusContextChatEngine, ContextChatEngine, SimpleChatEngine
-from llama_index.core.llms import CustomLLM
-from llama_index.core.llms.function_calling import FunctionCallingLLM
-from llama_index.core.llms.llm import ToolSelection
-from llama_index.core.memory import BaseMemory
+from llama_index.core.embeddings import MockEmbedding
+from llama_index.core.memory import BaseMemory, Memory
 from llama_index.core.tools import FunctionTool
 from llama_index.core.workflow import Context
+from scripted_llms import ANA, Calling, Scripted, clock, contents, said
 
-from memos_core import InvalidInput, MemOS, MissingExtra, NotAvailable, StoreUnusable
+from memos_core import EmbedderMismatch, InvalidInput, MemOS, MissingExtra, StoreUnusable
 from memos_integrations import llamaindex as door
-from memos_integrations.llamaindex import MemosLLM, MemosMemory, MemosRetriever, text_model
+from memos_integrations.llamaindex import MemosMemory, MemosRetriever, captioner, text_model
+from memos_integrations.llamaindex import memory as conversation
 
-ANA = ("clinic", "ana")
+PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 FACT = "Ana is allergic to penicillin."
 QUESTION = "Which antibiotic is safe for Ana, who asks about penicillin?"
-
-
-class Scripted(CustomLLM):
-    """Answers from a list and keeps the conversations it saw."""
-
-    script: list[Any] = Field(default_factory=list)
-    seen: list[list[ChatMessage]] = Field(default_factory=list)
-
-    @property
-    def metadata(self) -> LLMMetadata:
-        return LLMMetadata(is_chat_model=True)
-
-    def chat(self, messages: Any, **kwargs: Any) -> ChatResponse:
-        self.seen.append(copy.deepcopy(list(messages)))
-        said = self.script[len(self.seen) - 1]
-        if isinstance(said, Exception):
-            raise said
-        return ChatResponse(message=ChatMessage(role="assistant", content=said))
-
-    def stream_chat(self, messages: Any, **kwargs: Any) -> Iterator[ChatResponse]:
-        whole = self.chat(messages)
-
-        def pieces() -> Iterator[ChatResponse]:
-            text = ""
-            for word in str(whole.message.content).split(" "):
-                text += (" " if text else "") + word
-                yield ChatResponse(message=ChatMessage(role="assistant", content=text), delta=word if text == word else f" {word}")
-
-        return pieces()
-
-    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        return CompletionResponse(text=str(self.chat([ChatMessage(content=prompt)]).message.content))
-
-    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> Iterator[CompletionResponse]:
-        yield self.complete(prompt)
-
-
-class Calling(Scripted, FunctionCallingLLM):
-    """The same with function calling: a script entry ("tool", name) calls it."""
-
-    @property
-    def metadata(self) -> LLMMetadata:
-        return LLMMetadata(is_chat_model=True, is_function_calling_model=True)
-
-    def _prepare_chat_with_tools(self, tools: Any, user_msg: Any = None, chat_history: Any = None, **kwargs: Any) -> dict[str, Any]:
-        return {"messages": list(chat_history or [])}
-
-    async def achat_with_tools(self, tools: Any, user_msg: Any = None, chat_history: Any = None, **kwargs: Any) -> ChatResponse:
-        self.seen.append(copy.deepcopy(list(chat_history)))
-        said = self.script[len(self.seen) - 1]
-        if isinstance(said, tuple):
-            call = {"id": "c1", "name": said[1]}
-            return ChatResponse(message=ChatMessage(role="assistant", content="", additional_kwargs={"tool_calls": [call]}))
-        return ChatResponse(message=ChatMessage(role="assistant", content=said))
-
-    async def astream_chat_with_tools(self, tools: Any, user_msg: Any = None, chat_history: Any = None, **kwargs: Any) -> Any:
-        whole = await self.achat_with_tools(tools, chat_history=chat_history)
-
-        async def pieces() -> Any:
-            yield whole
-
-        return pieces()
-
-    def get_tool_calls_from_response(self, response: Any, error_on_no_tool_call: bool = True, **kwargs: Any) -> list[ToolSelection]:
-        calls = response.message.additional_kwargs.get("tool_calls", [])
-        return [ToolSelection(tool_id=call["id"], tool_name=call["name"], tool_kwargs={}) for call in calls]
 
 
 @pytest.fixture
 def memos(tmp_path: Path, hash_embedder: Any) -> Iterator[MemOS]:
     with MemOS.open(tmp_path / "memory", embedder=hash_embedder) as opened:
         yield opened
-
-
-def said(memos: MemOS, session: str, scope: tuple[str, ...] = ANA) -> list[tuple[str | None, str]]:
-    return [(cube.identifiers.role, cube.payload.text) for cube in memos.conversation(scope=scope, session=session)]
-
-
-def contents(messages: list[ChatMessage]) -> list[str]:
-    return [message.content or "" for message in messages]
-
-
-def clock() -> str:
-    """The time."""
-    return "It is nine."
 
 
 # ---------------------------------------------------------------------- MemosMemory
@@ -231,8 +154,8 @@ def test_serialised_memory_reopens_its_directory(tmp_path: Path, hash_embedder: 
         assert MemosMemory.from_dict(fields).memos is memos and pickle.loads(pickle.dumps(memory)).memos is memos  # noqa: S301
     assert {name: fields[name] for name in ("scope", "session", "k")} == {"scope": ANA, "session": "s", "k": 3}
     original = MemOS.open
-    monkeypatch.setattr(door, "_handed_over", {})  # as in another process
-    monkeypatch.setattr(door.MemOS, "open", lambda path, **_: opened.append(path) or original(path, embedder=hash_embedder))
+    monkeypatch.setattr(conversation, "_handed_over", {})  # as in another process
+    monkeypatch.setattr(conversation.MemOS, "open", lambda path, **_: opened.append(path) or original(path, embedder=hash_embedder))
     opened: list[Any] = []
     reloaded = MemosMemory.from_dict(fields)
     assert contents(reloaded.get_all()) == ["I like tea."] and [Path(path) for path in opened] == [tmp_path / "memory"]
@@ -260,6 +183,77 @@ def test_set_and_reset_erase_nothing_and_remember_nothing_twice(memos: MemOS) ->
     assert "I like cake." in contents(memory.get())[0]
     begun = MemosMemory.from_defaults(chat_history=history, memos=memos, scope=ANA, session="t", llm=None)
     assert contents(begun.get_all()) == contents(history) and len(said(memos, "t")) == 2
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+def test_the_token_limit_holds_and_cuts_seldom(memos: MemOS) -> None:
+    memos.remember(FACT, scope=ANA)
+    memory = MemosMemory(memos=memos, scope=ANA, session="s", k=1, token_limit=260, token_budget=160, tokenizer_fn=words)
+    llm = Scripted(script=lambda messages: "One answer of six words, always.")
+    memory.put(ChatMessage(role="user", content="My bicycle is called Rosinante."))
+    memory.put(ChatMessage(role="assistant", content="Noted."))
+    chat = SimpleChatEngine.from_defaults(llm=llm, memory=memory, system_prompt="Be brief.")
+    for number in range(30):
+        chat.chat(f"Question {number} on penicillin, of eight words, Ana?")
+    sizes = [sum(len(text.split()) for text in contents(prompt)) for prompt in llm.seen]
+    assert 100 < max(sizes) <= 260
+    assert all(
+        contents(prompt)[-1].endswith(f"Question {number} on penicillin, of eight words, Ana?") for number, prompt in enumerate(llm.seen)
+    )
+    assert all(prompt[1].role == "user" for prompt in llm.seen)  # whole turns go
+    grown = [contents(now)[: len(before)] == contents(before) for before, now in pairwise(llm.seen)]
+    assert 0 < grown.count(False) <= 8  # each cut is a prefix lost
+    assert len(memory.get_all()) == 62 and len(said(memos, "s")) == 62
+    memory.put(ChatMessage(role="user", content="How is my bicycle called?"))
+    shown = contents(memory.get())
+    assert "Rosinante" in shown[-1] and not any(text.startswith("My bicycle") for text in shown)  # not shown, but recalled
+    memory.put(ChatMessage(role="user", content="word " * 300))
+    assert contents(memory.get())[-1].endswith("word " * 300) and len(memory.get()) == 1
+
+
+def test_the_token_limit_of_context_engines_and_models(memos: MemOS) -> None:
+    memory = MemosMemory(memos=memos, scope=ANA, session="s", token_limit=100, token_budget=20, tokenizer_fn=words)
+    for number in range(10):
+        memory.put(ChatMessage(role="user", content=f"Question {number} of five words."))
+        memory.put(ChatMessage(role="assistant", content="Answer of four words."))
+    whole = [sum(len(text.split()) for text in contents(memory.get(input="w " * size, initial_token_count=30))) + size for size in (5, 20)]
+    assert all(0 < size <= 70 for size in whole)
+    assert [message.role.value for message in memory.get(input="w " * 300) if message.role != "system"] == ["user", "assistant"]
+    llm = Scripted()
+    assert MemosMemory.from_defaults(memos=memos, scope=ANA, llm=llm).token_limit == llm.metadata.context_window * 3 // 4
+    assert MemosMemory(memos=memos, scope=ANA).token_limit == Memory.from_defaults().token_limit
+    with pytest.raises(InvalidInput, match="token_limit=100 leaves no room"):
+        MemosMemory(memos=memos, scope=ANA, token_limit=100)
+
+
+async def test_what_is_not_remembered_is_saved_with_the_context(memos: MemOS, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = ImageBlock(image=b"AAAA", image_mimetype="image/png")
+    llm = Calling(script=[("tool", "clock"), "Nine.", "As I said."])
+    agent = FunctionAgent(tools=[FunctionTool.from_defaults(clock)], llm=llm, streaming=False)
+    context = Context(agent)
+    asked = ChatMessage(role="user", blocks=[TextBlock(text="What time is it in the picture?"), picture])
+    await agent.run(asked, memory=MemosMemory(memos=memos, scope=ANA, session="s"), ctx=context)
+    loaded = Context.from_dict(agent, json.loads(json.dumps(context.to_dict())))
+    await agent.run("And now?", ctx=loaded)
+    assert [message.role.value for message in llm.seen[-1]] == ["user", "assistant", "tool", "assistant", "user"]
+    assert llm.seen[-1][0].blocks[1].image and contents(llm.seen[-1])[2] == "It is nine."
+    assert [text for _, text in said(memos, "s")] == ["What time is it in the picture?", "Nine.", "And now?", "As I said."]
+    fields = (await loaded.store.get("memory")).to_dict()
+    memos.forget(memos.conversation(scope=ANA, session="s")[0].id)
+    assert contents(MemosMemory.from_dict(fields).get_all()) == ["Nine.", "And now?", "As I said."]  # nor what hung on it
+    memory = MemosMemory(memos=memos, scope=ANA, session="t")
+    memory.put(ChatMessage(role="user", content="Hm?"))
+    thought = "Thought: easy.\nAction: clock\nAction Input: {}\nObservation: It is nine.\nThought: so.\nAnswer: Nine:\nAnswer: sharp."
+    memory.put(ChatMessage(role="assistant", content=thought))
+    assert [text for _, text in said(memos, "t")] == ["Hm?", "Nine:\nAnswer: sharp."]
+    assert contents(MemosMemory.from_dict(memory.to_dict()).get_all()) == ["Hm?", thought]
+    memory.set([ChatMessage(role="user", content="Hm?"), ChatMessage(role="assistant", content=thought)])
+    assert len(said(memos, "t")) == 2
+    memory.reset()
+    assert memory.aside == [] and memory.get_all() == []
 
 
 def test_what_goes_in_and_what_comes_out_are_copies(memos: MemOS) -> None:
@@ -350,80 +344,6 @@ def test_a_write_that_fails_while_streaming_reaches_the_reader(memos: MemOS) -> 
         list(chat.stream_chat(QUESTION).response_gen)
 
 
-# ---------------------------------------------------------------------- MemosLLM
-@pytest.fixture(scope="module")
-def engine() -> Any:
-    from tiny_models import tiny_model, tiny_tokenizer
-
-    from memos_core.hf import HFEngine
-
-    return HFEngine(tiny_model(max_position_embeddings=4096), tiny_tokenizer())
-
-
-def test_an_engine_as_llm(engine: Any) -> None:
-    llm = MemosLLM(engine=engine, scope=ANA, max_tokens=6)
-    assert llm.metadata.context_window == 4096 and llm.metadata.is_chat_model and not llm.metadata.is_function_calling_model
-    messages = [ChatMessage(role="system", content="Be brief."), ChatMessage(role="user", content="Is penicillin safe?")]
-    first, again = llm.chat(messages), llm.chat(messages)
-    assert first.message.content == again.message.content and again.additional_kwargs["reused_tokens"] == again.raw["prompt_tokens"] - 1
-    assert again.message.additional_kwargs["seconds_to_first_token"] > 0 and first.raw["completion_tokens"] <= 6
-    pieces = list(llm.stream_chat(messages))
-    assert "".join(piece.delta for piece in pieces) == pieces[-1].message.content == first.message.content
-    assert pieces[-1].raw["reused_tokens"] > 0
-    whole = llm.complete("Hello.", max_tokens=4)
-    assert [piece for piece in llm.stream_complete("Hello.", max_tokens=4)][-1].text == whole.text
-    with pytest.raises(InvalidInput, match="logit_bias"):
-        llm.chat(messages, logit_bias={})
-    with pytest.raises(NotAvailable, match="text"):
-        llm.chat([ChatMessage(role="user", blocks=[ImageBlock(image=b"AAAA")])])
-
-
-async def test_an_engine_as_llm_in_async_code(engine: Any) -> None:
-    llm = MemosLLM(engine=engine, max_tokens=4)
-    messages = [ChatMessage(role="user", content="Is penicillin safe?")]
-    whole = (await llm.achat(messages)).message.content
-    assert "".join([piece.delta async for piece in await llm.astream_chat(messages)]) == whole
-    assert (await llm.acomplete("Is penicillin safe?")).text == whole
-    assert [piece async for piece in await llm.astream_complete("Is penicillin safe?")][-1].text == whole
-
-
-@pytest.mark.parametrize("system", [None, "Be brief."])
-def test_kv_prefilled_by_the_scheduler_is_hit_by_the_first_turn_after_reopening(
-    tmp_path: Path, hash_embedder: Any, engine: Any, system: str | None
-) -> None:
-    later = datetime.now(UTC) + timedelta(hours=2)
-    with MemOS.open(tmp_path / "memory", embedder=hash_embedder, engine=engine) as memos:
-        memos.remember(FACT, scope=ANA)
-        for session in ("a", "b", "c"):
-            memory = MemosMemory(memos=memos, scope=ANA, session=session)
-            SimpleChatEngine.from_defaults(memory=memory, llm=memory.llm(engine, max_tokens=2), system_prompt=system).chat(QUESTION)
-        assert [move.kind for move in memos.tick(later)] == ["prefill"]
-    engine.close()
-    with MemOS.open(tmp_path / "memory", embedder=hash_embedder, engine=engine) as memos:
-        memory = MemosMemory(memos=memos, scope=ANA, session="d")
-        chat = SimpleChatEngine.from_defaults(memory=memory, llm=memory.llm(engine, max_tokens=2), system_prompt=system)
-        chat.chat(QUESTION)
-        cost = memory.get_all()[-1].additional_kwargs
-        assert memory.last_turn is not None and memory.last_turn.plan.reuse
-        assert cost["reused_tokens"] >= engine.count(memory.last_turn.plan.head)
-        list(chat.stream_chat("And the dose?").response_gen)
-        assert memory.get_all()[-1].additional_kwargs["reused_tokens"] >= cost["prompt_tokens"]
-
-
-def test_an_llm_of_a_memory_leaves_other_questions_alone(memos: MemOS, engine: Any) -> None:
-    memos.remember(FACT, scope=ANA)
-    memory = MemosMemory(memos=memos, scope=ANA, session="s")
-    llm = memory.llm(engine, max_tokens=2)
-    memory.put(ChatMessage(role="user", content=QUESTION))
-    shown = memory.get()
-    before = memory.last_turn
-    llm.chat([ChatMessage(role="system", content="Condense."), ChatMessage(role="user", content="Shorten this.")])
-    assert memory.last_turn is before
-    llm.chat([ChatMessage(role="system", content="Be brief."), *shown])
-    assert memory.last_turn is not before and memory.last_turn.plan.shared_system == "Be brief."
-    assert contents(memory.get()) == contents(shown)
-
-
 # ---------------------------------------------------------------------- MemosRetriever
 async def test_nodes_carry_what_the_memory_knows(memos: MemOS) -> None:
     memos.remember([{"role": "user", "content": FACT, "id": "m7", "name": "ana"}], scope=ANA, session="s", path="care/allergies")
@@ -438,7 +358,7 @@ async def test_nodes_carry_what_the_memory_knows(memos: MemOS) -> None:
 
 # ---------------------------------------------------------------------- without the framework
 def test_a_missing_framework_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "llama_index.core.base.base_retriever", None)
+    monkeypatch.setitem(sys.modules, "llama_index.core.memory", None)
     spec = importlib.util.spec_from_file_location("without_llamaindex", door.__file__)
     assert spec is not None and spec.loader is not None
     with pytest.raises(MissingExtra, match=r"\[llamaindex\]"):
@@ -449,3 +369,34 @@ def test_an_llm_judges_for_the_memory(tmp_path: Path) -> None:
     answer = '{"relation": "contradicts", "confidence": 0.9, "update": true, "why": "moved"}'
     with MemOS.open(tmp_path / "x.memos", embedder=bag_of_words, model=text_model(Scripted(script=[answer]))) as memos:
         assert str(memos.relation("I live in Lisbon.", "Oslo is home now.").kind) == "contradicts"
+
+
+class Bag(BaseEmbedding):
+    """Embeddings of LlamaIndex, of words."""
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return [float(number) for number in bag_of_words([text])[0]]
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        raise AssertionError("memories and questions are embedded alike")
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return self._get_query_embedding(query)
+
+
+def test_embeddings_of_llamaindex_serve_the_memory(tmp_path: Path) -> None:
+    with MemOS.open(tmp_path / "x.memos", embedder=Bag()) as memos:
+        memos.remember([FACT, "The clinic opens at nine."], scope=ANA)
+        assert memos.recall("Who is allergic?", scope=ANA).hits[0].text == FACT
+    MemOS.open(tmp_path / "x.memos", embedder=bag_of_words).close()  # the same vectors
+    with pytest.raises(EmbedderMismatch):
+        MemOS.open(tmp_path / "x.memos", embedder=MockEmbedding(embed_dim=64))
+
+
+def test_an_llm_that_sees_captions_for_the_memory(tmp_path: Path) -> None:
+    llm = Scripted(script=["An X-ray of a broken wrist."])
+    with MemOS.open(tmp_path / "x.memos", embedder=bag_of_words, captioner=captioner(llm)) as memos:
+        memos.remember({"role": "user", "content": "My picture.", "images": [PNG]}, scope=ANA)
+        assert "broken wrist" in memos.recall("Which wrist is broken?", scope=ANA).text
+    text, image = llm.seen[0][0].blocks
+    assert "picture" in text.text and image.image_mimetype == "image/png" and base64.b64decode(image.image) == PNG

@@ -112,3 +112,40 @@ def chat(*contents: str, system: str | None = None) -> list[dict[str, str]]:
     """A conversation that starts with the user and alternates."""
     head = [{"role": "system", "content": system}] if system is not None else []
     return head + [{"role": ("user", "assistant")[place % 2], "content": content} for place, content in enumerate(contents)]
+
+
+TOOLS = (  # as Hermes and Qwen write them
+    "{% if tools %}<|start|>system\n{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}\n\n{% endif %}"
+    "<tools>\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}</tools><|end|>\n{% endif %}"
+    "{% for message in messages %}{% if not (tools and loop.first and message['role'] == 'system') %}"
+    "<|start|>{{ message['role'] }}\n{{ message['content'] }}"
+    "{% for call in message.tool_calls %}<tool_call>\n"
+    '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}\n</tool_call>{% endfor %}'
+    "<|end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+
+
+def taught_model(*lessons: tuple[list[dict[str, Any]], dict[str, Any], str]) -> tuple[Any, Any]:
+    """A tiny model and its tokenizer that answers these conversations so: (messages, the tool it is shown, what it says)."""
+    tokenizer = tiny_tokenizer(TOOLS)
+    model = tiny_model(max_position_embeddings=4096)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(0.4)
+    rows = []
+    for messages, tool, reply in lessons:
+        shown = {"tools": [{"type": "function", "function": tool}], "tokenize": False, "add_generation_prompt": True}
+        before = tokenizer(tokenizer.apply_chat_template(messages, **shown))["input_ids"]
+        rows.append((before, tokenizer(f"{reply}<|end|>")["input_ids"]))
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-2, weight_decay=0.0)
+    for _ in range(200):
+        loss = sum(
+            model(torch.tensor([before + after]), labels=torch.tensor([[-100] * len(before) + after])).loss for before, after in rows
+        )
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if loss.item() < 0.03:
+            break
+    return model.eval(), tokenizer

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from memos_core.hf.prefix import Segment
     from memos_core.hf.reply import Reply, Stream
     from memos_core.hf.steering import SteeringVector
+    from memos_core.hf.tools import ToolCall, surely_said
 
-__all__ = ["HFEngine", "Identity", "MiniLM", "PooledStates", "Reply", "Segment", "SteeringVector", "Stream"]
+__all__ = ["HFEngine", "Identity", "MiniLM", "PooledStates", "Reply", "Segment", "SteeringVector", "Stream", "ToolCall", "surely_said"]
 
 _ROOMS = {
     "HFEngine": "engine",
@@ -27,6 +28,8 @@ _ROOMS = {
     "Segment": "prefix",
     "SteeringVector": "steering",
     "Stream": "reply",
+    "ToolCall": "tools",
+    "surely_said": "tools",
 }
 _EXTRA = {"torch", "transformers", "safetensors", "tokenizers"}
 

@@ -25,6 +25,7 @@ from memos_core.hf.prefix import Scope
 from memos_core.hf.prompt import Message, shared
 from memos_core.hf.reply import Reply, Stream, TextSoFar
 from memos_core.hf.request import Request
+from memos_core.hf.tools import checked_tools, names_of, read_calls
 
 
 class HFEngine(Examining):
@@ -53,13 +54,18 @@ class HFEngine(Examining):
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int | None = None,
+        tools: Sequence[Message] = (),
     ) -> Reply:
         """Answer a conversation. Greedy unless a temperature is given. `reuse=False` neither reads nor keeps KV.
 
         `plan.shared_system`, when there, is system text that is public: KV of it is shared between scopes, what follows is not.
-        Raises InvalidInput for messages, scope or settings that cannot be used.
+        tools: functions as OpenAI describes them, shown by the model's chat template; `reply.tool_calls` are those that it asks for.
+        Then messages of the assistant may have `tool_calls` (name, arguments), and of a tool its `name`.
+        Raises InvalidInput for messages, scope or settings that cannot be used, NotAvailable where the template knows no tools.
         """
-        stream = self.stream(messages, plan, scope, max_new_tokens, reuse=reuse, stop=stop, temperature=temperature, top_p=top_p, seed=seed)
+        stream = self.stream(
+            messages, plan, scope, max_new_tokens, reuse=reuse, stop=stop, temperature=temperature, top_p=top_p, seed=seed, tools=tools
+        )
         for _ in stream:
             pass
         return stream.reply
@@ -76,11 +82,13 @@ class HFEngine(Examining):
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int | None = None,
+        tools: Sequence[Message] = (),
     ) -> Stream:
         """The same, piece by piece. Work starts with the first piece asked for, and other requests may run between pieces."""
         began = time.perf_counter()
         _check_stop(stop)
-        prompt = self._asked(messages, plan, scope)
+        prompt = self._asked(messages, plan, scope, tools)
+        names = names_of(checked_tools(tools))
         choose = chooser(self.model, len(prompt.tokens), temperature, top_p, seed)
         room = self._room_for(prompt.width, max_new_tokens)
         prepared = time.perf_counter() - began
@@ -114,9 +122,9 @@ class HFEngine(Examining):
                 request.close(tokens)
                 new = tuple(tokens[len(prompt.tokens) :])
                 seconds = time.perf_counter() - began
-                result["reply"] = Reply(
-                    text.emitted, new, len(prompt.tokens), request.reused, first, request.exact, finish, seconds, request.reason
-                )
+                calls = read_calls(text.emitted, names) if names else ()
+                costs = (len(prompt.tokens), request.reused, first, request.exact, finish, seconds, request.reason)
+                result["reply"] = Reply(text.emitted, new, *costs, tool_calls=calls)
 
         return Stream(pieces(), result)
 

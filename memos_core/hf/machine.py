@@ -22,6 +22,7 @@ from memos_core.hf.prefix import Prompt, Scope, scope_salt
 from memos_core.hf.prompt import Message, Renderer, shared
 from memos_core.hf.rates import Rates
 from memos_core.hf.steering import Steering, SteeringVector, checked, steering_key
+from memos_core.hf.tools import checked_tools
 
 Router = Callable[[Sequence[Message], Any, Scope], Sequence[Module]]
 
@@ -148,9 +149,14 @@ class Machine:
                     acting.append(module)
         return several(acting)
 
-    def tokens(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> list[int]:
-        """The whole conversation rendered by the model's template and tokenised once. Raises InvalidInput."""
-        return self._renderer.tokens(messages, add_generation_prompt=add_generation_prompt)
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the model's chat template shows tools to it, so that it can be asked to call them."""
+        return self._renderer.takes_tools
+
+    def tokens(self, messages: Sequence[Message], *, add_generation_prompt: bool = True, tools: Sequence[Message] = ()) -> list[int]:
+        """The whole conversation rendered by the model's template and tokenised once. Raises InvalidInput or NotAvailable."""
+        return self._renderer.tokens(messages, add_generation_prompt=add_generation_prompt, tools=checked_tools(tools))
 
     def count(self, text: str) -> int:
         """Tokens of a text."""
@@ -158,21 +164,23 @@ class Machine:
             raise InvalidInput(f"count takes a text, got {type(text).__name__}")
         return self._renderer.count(text)
 
-    def _asked(self, messages: Sequence[Message], plan: Any, scope: Scope) -> Prompt:
+    def _asked(self, messages: Sequence[Message], plan: Any, scope: Scope, tools: Sequence[Message] = ()) -> Prompt:
         """The prompt of a conversation that is to be answered, with the modules that act on it."""
-        tokens, modules = self.tokens(messages), self._acting(messages, plan, scope)
-        prompt = self._prompt(tokens, plan, scope, modules)
+        tokens, modules = self.tokens(messages, tools=tools), self._acting(messages, plan, scope)
+        prompt = self._prompt(tokens, plan, scope, modules, checked_tools(tools))
         self._check_length(prompt.width)
         if not any(module.form is ParameterForm.ALORA for module in modules):
             return prompt
-        return replace(prompt, turn=shared(tokens, self.tokens(messages, add_generation_prompt=False)))
+        return replace(prompt, turn=shared(tokens, self.tokens(messages, add_generation_prompt=False, tools=tools)))
 
-    def _prompt(self, tokens: list[int], plan: Any, scope: Scope, modules: tuple[Module, ...] = ()) -> Prompt:
+    def _prompt(
+        self, tokens: list[int], plan: Any, scope: Scope, modules: tuple[Module, ...] = (), tools: Sequence[Message] = ()
+    ) -> Prompt:
         salt = scope_salt(scope)
         self._check_length(len(tokens))
         public = len(tokens) if not salt else 0
         if salt and (system := getattr(plan, "shared_system", None)):
-            public = shared(tokens, self._renderer.stable_prefix([{"role": "system", "content": system}]))
+            public = shared(tokens, self._renderer.stable_prefix([{"role": "system", "content": system}], tools))
         if salt and any(module.form is not ParameterForm.ALORA for module in modules):
             public = 0  # KV under a module holds something of it
         with self.lock:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from jinja2.exceptions import TemplateError
 
-from memos_core.errors import InvalidInput
+from memos_core.errors import InvalidInput, NotAvailable
+from memos_core.hf.tools import checked_calls, takes_tools
 
 Message = Mapping[str, Any]
 ROLES = ("system", "user", "assistant", "tool")
@@ -21,31 +23,38 @@ class Renderer:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
 
-    def tokens(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> list[int]:
+    @cached_property
+    def takes_tools(self) -> bool:
+        """Whether the chat template shows tools to the model."""
+        return takes_tools(self._tokenizer)
+
+    def tokens(self, messages: Sequence[Message], *, add_generation_prompt: bool, tools: Sequence[Message] = ()) -> list[int]:
         """Token ids of the conversation. Raises InvalidInput for messages that cannot be rendered or come to no token at all."""
         plain = checked(messages)
-        ids = self._encode(self.text(plain, add_generation_prompt), special=not self._has_template())
+        ids = self._encode(self.text(plain, add_generation_prompt, tools), special=not self._has_template())
         if not ids:
             raise InvalidInput("the prompt is empty: give at least one message with some content")
         return ids
 
-    def text(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+    def text(self, messages: list[dict[str, Any]], add_generation_prompt: bool, tools: Sequence[Message] = ()) -> str:
+        if (tools or any("tool_calls" in message for message in messages)) and not self.takes_tools:
+            raise NotAvailable("this model's chat template knows no tools; take a model whose template does, or an agent that acts in text")
         if not self._has_template():
             lines = [f"{message['role']}: {message['content']}\n" for message in messages]
             return "".join(lines) + ("assistant:" if add_generation_prompt else "")
         refusal: TemplateError | None = None
         for conversation in (messages, fold_system(messages)):  # the second for templates without a system role
             try:
-                return self._template(conversation, add_generation_prompt)
+                return self._template(conversation, add_generation_prompt, tools)
             except TemplateError as error:
                 refusal = error
         raise InvalidInput(f"the model's chat template refuses this conversation ({refusal}); check the order of its roles") from refusal
 
-    def stable_prefix(self, messages: Sequence[Message]) -> list[int]:
+    def stable_prefix(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> list[int]:
         """The tokens that every continuation of `messages` begins with: what renderings with very different continuations share."""
         plain = checked(messages)
         role = "assistant" if plain[-1]["role"] in ("user", "tool") else "user"
-        renderings = [self.tokens([*plain, {"role": role, "content": probe}], add_generation_prompt=False) for probe in PROBES]
+        renderings = [self.tokens([*plain, {"role": role, "content": probe}], add_generation_prompt=False, tools=tools) for probe in PROBES]
         return renderings[0][: min(shared(renderings[0], other) for other in renderings[1:])]
 
     def plain(self, text: str) -> list[int]:
@@ -89,8 +98,9 @@ class Renderer:
     def _has_template(self) -> bool:
         return bool(getattr(self._tokenizer, "chat_template", None))
 
-    def _template(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
-        return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt))
+    def _template(self, messages: list[dict[str, Any]], add_generation_prompt: bool, tools: Sequence[Message]) -> str:
+        shown = {"tools": list(tools)} if tools else {}
+        return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt, **shown))
 
     def _encode(self, text: str, special: bool) -> list[int]:
         ids = list(self._tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
@@ -100,13 +110,13 @@ class Renderer:
         return ids
 
 
-def checked(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """Fresh dictionaries of role and content alone. Raises InvalidInput, naming the message at fault."""
+def checked(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Fresh dictionaries of role and content alone, and of the tools' calls and names. Raises InvalidInput, naming the message at fault."""
     if isinstance(messages, str | Mapping) or not isinstance(messages, Sequence):
         raise InvalidInput("messages must be a list of dictionaries with 'role' and 'content'")
     if not messages:
         raise InvalidInput("messages is empty: give at least one message")
-    plain = []
+    plain: list[dict[str, Any]] = []
     for place, message in enumerate(messages):
         role, content = (message.get("role"), message.get("content")) if isinstance(message, Mapping) else (None, None)
         if role not in ROLES:
@@ -114,10 +124,14 @@ def checked(messages: Sequence[Message]) -> list[dict[str, str]]:
         if not isinstance(content, str):
             raise InvalidInput(f"messages[{place}] has content of type {type(content).__name__}; content must be text")
         plain.append({"role": str(role), "content": content})
+        if role == "assistant" and message.get("tool_calls"):
+            plain[-1]["tool_calls"] = checked_calls(message["tool_calls"], place)
+        elif role == "tool":
+            plain[-1] |= {name: str(message[name]) for name in ("name", "tool_call_id") if message.get(name)}
     return plain
 
 
-def fold_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+def fold_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same conversation with all system text put before the first user message."""
     system = [message["content"] for message in messages if message["role"] == "system"]
     rest = [dict(message) for message in messages if message["role"] != "system"]

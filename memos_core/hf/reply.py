@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from memos_core.errors import EngineError
+from memos_core.hf.tools import ToolCall, without_calls
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,12 @@ class Reply:
     finish_reason: str  # "stop" (end of sequence, a stop text, or closed by the caller) or "length"
     seconds: float
     reuse_reason: str
+    tool_calls: tuple[ToolCall, ...] = ()  # that it asks for, where tools were shown
+
+    @property
+    def said(self) -> str:
+        """The text without the calls in it."""
+        return without_calls(self.text) if self.tool_calls else self.text
 
 
 class Stream:

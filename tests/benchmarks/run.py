@@ -28,6 +28,7 @@ MORE = {
     "bench_routing.py": (("locomo_dev.json",), "Which requests are for a module: related, unrelated, half taught", ()),
     "bench_tree.py": (("locomo_dev.json", "realtalk_dev"), "The tree of four conversations", ()),
     "bench_budget.py": (("locomo_dev.json",), "Recall after half of a memory was archived", ()),
+    "bench_prefix.py": (("locomo_dev.json",), "Remote models: unchanged prefixes, on fifty turns of LoCoMo", ()),
     "bench_duplicates.py": (("locomo_dev.json",), "Near duplicates injected into LoCoMo", ("--memos", "--data")),
 }
 
@@ -46,6 +47,7 @@ def main() -> int:
     well = run("Reuse of KV: time to first token, decoding, files, int8", str(HERE / "bench_reuse.py"))
     well &= run("Exactness: two hundred prompts over KV that reaches just so far", str(HERE / "bench_exact.py"))
     well &= run("A conversation of sixty turns, against stock transformers", str(HERE / "bench_conversation.py"))
+    well &= run("Remote models: what of a request is an unchanged prefix, by where memory stands", str(HERE / "bench_prefix.py"))
     well &= run("A steering vector for declining: effect and side effects", str(HERE / "bench_steering.py"))
     well &= run("Questions over a memory three times its bytes in RAM", str(HERE / "bench_tier.py"))
     well &= run("Modules of twelve facts: three forms, three seeds", str(HERE / "bench_modules.py"))
