@@ -32,6 +32,7 @@ class Add:
 
     into: a cube that says the same already; while it stands, the message is kept with it instead: its text, its source, its count.
     relations: what the new cube has to do with others; those that are gone meanwhile are left out.
+    Refused (VersionConflict) where its scope holds an entry of the same key.
     """
 
     cube: MemCube
@@ -48,7 +49,10 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Revise:
-    """The next version of a cube. Refused (VersionConflict) unless the head is at cube.version - 1."""
+    """The next version of a cube. Refused (VersionConflict) unless the head is at cube.version - 1.
+
+    hidden: what is searched of it is taken away; it is found by its id or key alone from now on.
+    """
 
     cube: MemCube
     actor: Actor
@@ -56,6 +60,7 @@ class Revise:
     searchable: Searchable | None = None
     detail: str = ""
     place: Place | None = None
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,8 @@ class ImagePart(Frozen):
 
 
 class Plaintext(Frozen):
-    """Text that a person can read; the source of every derived payload. record: what it was made of, where it states part of a graph.
+    """Text that a person can read; the source of every derived payload. record: what it was made of, where it states part of a graph,
+    or what the caller keeps with an entry.
 
     parts: images; each stands in the text as [image: caption].
     """
@@ -229,6 +230,7 @@ class Identifiers(Frozen):
     valid_from, valid_to: from when and until when it was true; None for no known bound.
     sources: the callers' ids of the messages it came from, verbatim. mentions: how many messages said it, merged ones included.
     speaker: who said it. path: task / concept, as given. fingerprint: of the text in what it was said in, 64 hexadecimal digits.
+    key: of an entry, what the caller keeps it under, unique in its scope; None for everything else.
     """
 
     created_at: datetime
@@ -245,6 +247,7 @@ class Identifiers(Frozen):
     speaker: str | None = None
     sources: tuple[str, ...] = ()
     mentions: int = 1
+    key: str | None = None
 
 
 class Access(Frozen):

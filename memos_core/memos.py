@@ -31,6 +31,7 @@ from memos_core.cube import (
     as_validity,
 )
 from memos_core.embed import CachedEmbedder, Embedder, check_identity, local_embedder
+from memos_core.entries import Entries
 from memos_core.errors import InvalidInput
 from memos_core.house import House
 from memos_core.index import Index
@@ -60,7 +61,7 @@ def generating(engine: Any) -> Callable[[str], str]:
     return lambda prompt: str(engine.generate([{"role": "user", "content": prompt}], max_new_tokens=512).text)
 
 
-class MemOS(Lifecycle, Browsing, Sources, Scheduling):
+class MemOS(Lifecycle, Browsing, Sources, Entries, Scheduling):
     """A memory: one directory, many scopes. Open it with `MemOS.open`."""
 
     @classmethod

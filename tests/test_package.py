@@ -27,7 +27,7 @@ LAYERS: list[set[str]] = [
         tending traffic transform turns worker writing""".split()
     ),
     {"bound"},
-    {"browsing", "forms", "lifecycle", "parameters", "scheduling", "sources"},
+    {"browsing", "entries", "forms", "lifecycle", "parameters", "scheduling", "sources"},
     {"memos"},
     {"__init__"},
 ]

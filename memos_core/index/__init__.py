@@ -113,10 +113,10 @@ class Index:
         self._labels |= {concept: frozenset(hashed(words(label)).tolist()) for concept, label in view.given_labels(self.seq)}
         pending: list[Event] = []
         for event in view.events_since(self.seq):
-            if event.kind != "plaintext" or event.vector_seq is None:
-                continue
             position = self._position.get(event.row)
-            if position is not None and self._columns["vector_seq"][position] == event.vector_seq:
+            if event.vector_seq is None:  # not text, or not to be found
+                self._drop(event.row)
+            elif position is not None and self._columns["vector_seq"][position] == event.vector_seq:
                 self._leave(position)
                 self._describe(position, event)
             else:

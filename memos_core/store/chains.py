@@ -100,7 +100,7 @@ def write_version(
 
 HEAD_COLUMNS = (
     "scope", "seq", "version", "state", "kind", "session", "role", "occurred_at", "expires_at", "valid_from", "valid_to", "priority",
-    "blob", "body",
+    "blob", "entry_key", "body",
 )  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def head_columns(cube: MemCube, scope: int, seq: int, body: bytes) -> tuple[obje
     return (
         scope, seq, cube.version, str(cube.state), cube.payload.kind, identifiers.session, identifiers.role,
         identifiers.occurred_at.timestamp(), _seconds(governance.expires_at), _seconds(identifiers.valid_from),
-        _seconds(identifiers.valid_to), governance.priority, blob, body,
+        _seconds(identifiers.valid_to), governance.priority, blob, identifiers.key, body,
     )  # fmt: skip
 
 

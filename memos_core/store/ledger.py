@@ -137,6 +137,9 @@ def _add(db: sqlite3.Connection, change: Add) -> Outcome:
         if not db.execute("SELECT 1 FROM cubes WHERE id = ?", (parent,)).fetchone():
             raise NotFound(f"cube {parent} has been erased meanwhile; nothing can be derived from it")
     scopes = scope_ids(db, cube.governance.scope)
+    name = cube.identifiers.key
+    if name is not None and db.execute("SELECT 1 FROM cubes WHERE scope = ? AND entry_key = ?", (scopes[-1], name)).fetchone():
+        raise VersionConflict("somebody else has kept something under the same key meanwhile; read it again and repeat the change")
     key = secrets.token_bytes(32)
     seq, body = write_version(db, cube, scopes[-1], key, cube.identifiers.updated_at, change.actor, "add", change.detail)
     columns = (*HEAD_COLUMNS, "id", "key", "identity")
@@ -208,6 +211,9 @@ def _revise(db: sqlite3.Connection, change: Revise) -> Outcome:
     row, scopes, seq = next_version(db, cube, change.actor, change.action, change.detail)
     if change.searchable is not None:
         _write_searchable(db, row, scopes[-1], seq, change.searchable)
+    if change.hidden:
+        db.execute("DELETE FROM vectors WHERE row = ?", (row,))
+        db.execute("DELETE FROM keys WHERE row = ?", (row,))
     if change.place is not None:
         filing.file(db, row, scopes[-1], seq, change.place)
     db.execute("DELETE FROM grants WHERE row = ?", (row,))

@@ -119,7 +119,7 @@ class Shelves:
             "SELECT EXISTS (SELECT 1 FROM concepts k WHERE k.scope = ?1 AND k.given = 0 AND k.parent <> 0"
             " AND (k.label = '' OR (SELECT count(*) FROM cubes c WHERE c.concept = k.concept AND c.concept <> 0) > 1.33 * k.labelled + 2))"
             " OR EXISTS (SELECT 1 FROM cubes c INDEXED BY cubes_scope_session WHERE c.scope = ?1 AND c.concept = 0 AND c.kind = 'plaintext'"
-            " AND c.state IN ('active', 'contested', 'superseded'))",
+            " AND c.state IN ('active', 'contested', 'superseded') AND EXISTS (SELECT 1 FROM vectors v WHERE v.row = c.row))",
             (scope,),
         ).fetchone()
         return bool(found[0])

@@ -1,0 +1,201 @@
+"""Memory for LangGraph: a `BaseStore` whose items are memories, with owners, versions and an audit log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from memos_core import Entry, InvalidInput, MissingExtra, NotFound, VersionConflict
+
+try:
+    from langgraph.store.base import (
+        BaseStore,
+        GetOp,
+        Item,
+        ListNamespacesOp,
+        MatchCondition,
+        Op,
+        PutOp,
+        Result,
+        SearchItem,
+        SearchOp,
+        TTLConfig,
+        get_text_at_path,
+        tokenize_path,
+    )
+except ImportError as error:
+    raise MissingExtra("memos_integrations.langgraph", "langchain") from error
+
+Namespace = tuple[str, ...]
+
+
+class MemosStore(BaseStore):
+    """LangGraph's store in a memory directory: `create_agent(..., store=MemosStore(memos=memos, scope="clinic"))`.
+
+    memos: an open MemOS. scope: the root. A namespace is the scope of that name below the root, so what a namespace holds is memory of that
+    scope: recall, timeline and the audit log see it, and deleting erases it. No operation reaches outside of the root.
+    fields: which parts of a value are searched, as paths in IndexConfig's notation; together they make one vector. An item none of whose
+    fields is there, or that was put with index=False, is not searched: it comes after all that is. ttl: as LangGraph's TTLConfig,
+    in minutes; `sweep_interval_minutes` is not needed, since expired items are never shown and `memos.tick()` puts them away.
+
+    Values are JSON objects and come back as they were put; another value is refused. `created_at` is the time of the first put of a key,
+    `updated_at` that of the last. Operations of one batch read what was there before it; its puts are one transaction, the last one of a key
+    counts. A search ranks exactly, by the memory's own embedder, what passed namespace and filter. Errors of the memory are raised.
+    """
+
+    supports_ttl = True
+
+    def __init__(self, *, memos: Any, scope: str | Namespace, fields: Sequence[str] = ("$",), ttl: TTLConfig | None = None) -> None:
+        if isinstance(fields, str) or not all(isinstance(field, str) for field in fields):
+            raise InvalidInput(f"fields is a list of paths such as ['$'] or ['text', 'meta.title'], got {fields!r}")
+        self.memos = memos
+        self.root: Namespace = (scope,) if isinstance(scope, str) else tuple(scope)
+        self.fields = tuple(fields)
+        self.ttl_config = ttl
+
+    def batch(self, ops: Iterable[Op]) -> list[Result]:
+        """Do operations; their results, in order. Raises InvalidInput or StoreError."""
+        results: list[Result] = []
+        puts: dict[tuple[Namespace, str], PutOp] = {}
+        for op in ops:
+            if isinstance(op, GetOp):
+                results.append(self._get(op))
+            elif isinstance(op, SearchOp):
+                results.append(self._search(op))
+            elif isinstance(op, ListNamespacesOp):
+                results.append(self._namespaces(op))
+            elif isinstance(op, PutOp):
+                puts[tuple(op.namespace), op.key] = op
+                results.append(None)
+            else:
+                raise InvalidInput(f"unknown operation {type(op).__name__}; use GetOp, SearchOp, PutOp or ListNamespacesOp")
+        if puts:
+            self.memos.write_entries([self._entry(op) for op in puts.values()], scope=self.root)
+        return results
+
+    async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+        """The same, in a worker thread."""
+        return await asyncio.to_thread(self.batch, list(ops))
+
+    # ------------------------------------------------------------------ operations
+    def _entry(self, op: PutOp) -> Entry:
+        if op.value is None:
+            return Entry(op.key, below=tuple(op.namespace))
+        packed = _packed(dict(op.value), op.ttl)
+        value, _ = json.loads(packed)
+        found = [] if op.index is False else _texts(value, self.fields if op.index is None else op.index)
+        seconds = None if op.ttl is None else op.ttl * 60
+        text = "\n".join(found) if found else json.dumps(value, ensure_ascii=False)
+        return Entry(op.key, text, packed, tuple(op.namespace), bool(found), seconds)
+
+    def _get(self, op: GetOp) -> Item | None:
+        cube = self.memos.entry(op.key, scope=(*self.root, *op.namespace))
+        if cube is None:
+            return None
+        if op.refresh_ttl:
+            self._refresh([cube])
+        return Item(**self._described(cube))
+
+    def _search(self, op: SearchOp) -> list[SearchItem]:
+        where = None if not op.filter else lambda cube: _matches(_value(cube), op.filter)
+        query = op.query if op.query and op.query.strip() else None
+        place = (*self.root, *op.namespace_prefix)
+        hits = self.memos.entries(place, query=query, where=where, limit=op.limit, offset=op.offset)
+        if op.refresh_ttl:
+            self._refresh([hit.cube for hit in hits])
+        return [SearchItem(**self._described(hit.cube), score=hit.score if hit.reasons else None) for hit in hits]
+
+    def _namespaces(self, op: ListNamespacesOp) -> list[Namespace]:
+        held = [scope[len(self.root) :] for scope in self.memos.entry_scopes(self.root)]
+        found = [each for each in held if all(_fits(condition, each) for condition in op.match_conditions or ())]
+        if op.max_depth is not None:
+            found = sorted({each[: op.max_depth] for each in found})
+        return found[op.offset : op.offset + op.limit]
+
+    def _refresh(self, cubes: Sequence[Any]) -> None:
+        """What was read lives for its time again, from now on."""
+        for cube in cubes:
+            if (minutes := _unpacked(cube)[1]) is not None:
+                with suppress(VersionConflict, NotFound):  # written or removed meanwhile: that is what counts
+                    self.memos.update(cube.id, ttl=minutes * 60, expected_version=cube.version)
+
+    def _described(self, cube: Any) -> dict[str, Any]:
+        known = cube.identifiers
+        namespace = cube.governance.scope[len(self.root) :]
+        times = {"created_at": known.created_at, "updated_at": known.occurred_at}
+        return {"namespace": namespace, "key": known.key, "value": _value(cube), **times}
+
+
+# ---------------------------------------------------------------------- values
+def _packed(value: Mapping[str, Any], ttl: float | None) -> str:
+    """A value and its time to live as the memory keeps them. Raises InvalidInput for what would not come back as it is."""
+    _check(value, "value")
+    return json.dumps([value, ttl])
+
+
+def _check(value: Any, path: str) -> None:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            if not isinstance(key, str):
+                raise InvalidInput(f"{path} has the key {key!r}; JSON objects have str keys alone")
+            _check(each, f"{path}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for place, each in enumerate(value):
+            _check(each, f"{path}[{place}]")
+    elif value is not None and not isinstance(value, (str, bool, int, float)):
+        raise InvalidInput(f"{path} is a {type(value).__name__}, which is not JSON; store text, numbers, lists and dictionaries")
+
+
+def _unpacked(cube: Any) -> tuple[dict[str, Any], float | None]:
+    """What `_packed` packed; of an item whose text was changed by `memos.update`, that text."""
+    if cube.payload.record is None:
+        return {"text": cube.payload.text}, None
+    value, ttl = json.loads(cube.payload.record)
+    return value, ttl
+
+
+def _value(cube: Any) -> dict[str, Any]:
+    return _unpacked(cube)[0]
+
+
+def _texts(value: dict[str, Any], fields: Sequence[str]) -> list[str]:
+    """The texts at some paths of a value."""
+    found = (text for field in fields for text in get_text_at_path(value, field if field == "$" else tokenize_path(field)))
+    return [text for text in found if text.strip()]
+
+
+# ---------------------------------------------------------------------- conditions, as InMemoryStore understands them
+def _matches(value: Any, wanted: Any) -> bool:
+    """Whether a value is, holds, or compares as what is wanted; other keys than the wanted ones do not matter."""
+    if isinstance(wanted, Mapping):
+        if any(key.startswith("$") for key in wanted):
+            return all(_compares(value, operator, operand) for operator, operand in wanted.items())
+        return isinstance(value, dict) and all(_matches(value.get(key), each) for key, each in wanted.items())
+    if isinstance(wanted, (list, tuple)):
+        same = isinstance(value, list) and len(value) == len(wanted)
+        return same and all(_matches(one, other) for one, other in zip(value, wanted, strict=True))
+    return bool(value == wanted)
+
+
+def _compares(value: Any, operator: str, operand: Any) -> bool:
+    if operator in ("$eq", "$ne"):
+        return bool((value == operand) is (operator == "$eq"))
+    if operator not in ("$gt", "$gte", "$lt", "$lte"):
+        raise InvalidInput(f"unknown operator {operator} in a filter; use $eq, $ne, $gt, $gte, $lt or $lte")
+    try:
+        left, right = float(value), float(operand)
+    except (TypeError, ValueError):
+        return False  # what is no number is neither more nor less than one
+    return {"$gt": left > right, "$gte": left >= right, "$lt": left < right, "$lte": left <= right}[operator]
+
+
+def _fits(condition: MatchCondition, namespace: Namespace) -> bool:
+    """Whether a namespace begins, or ends, as a condition says; "*" stands for any name."""
+    if condition.match_type not in ("prefix", "suffix"):
+        raise InvalidInput(f"unknown match type {condition.match_type!r}; use 'prefix' or 'suffix'")
+    path = condition.path
+    part = namespace[: len(path)] if condition.match_type == "prefix" else namespace[max(0, len(namespace) - len(path)) :]
+    return len(part) == len(path) and all(wanted in ("*", name) for wanted, name in zip(path, part, strict=True))
