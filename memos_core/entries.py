@@ -6,7 +6,8 @@ that its key says which memory it is, so it is never merged into another one nor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from memos_core.changes import Add, Change, Erase, Revise
 from memos_core.cube import MAX_TEXT_BYTES, Actor, MemCube, Plaintext, Scope, State, as_scope, as_text, as_time, with_fingerprint
 from memos_core.duplicate.fingerprint import respelled
 from memos_core.errors import InvalidInput, NotFound, VersionConflict
+from memos_core.filters import as_json, matches
 from memos_core.forgetting import forget
 from memos_core.intake import Template, as_searchable
 from memos_core.lifespan import check_transition, recallable
@@ -38,13 +40,14 @@ ATTEMPTS = 20
 class Entry:
     """What is to be kept under a key, which is unique in its scope, or, without a text, removed.
 
-    below: names of scopes below the one that is written to. text: what it is found by. record: kept beside it, verbatim.
+    below: names of scopes below the one that is written to. text: what it is found by. record: a JSON value kept beside it; it comes back
+    as it was, as JSON text in `cube.payload.record`.
     searched: False for what neither search nor recall is to bring up. ttl: from now on, a timedelta or seconds.
     """
 
     key: str
     text: str | None = None
-    record: str | None = None
+    record: Any = None
     below: tuple[str, ...] = ()
     searched: bool = True
     ttl: timedelta | float | None = None
@@ -92,7 +95,7 @@ class Entries(Bound):
         scope: ScopeLike,
         *,
         query: str | Sequence[float] | None = None,
-        where: Callable[[MemCube], bool] | None = None,
+        where: Mapping[str, Any] | Callable[[MemCube], bool] | None = None,
         limit: int | None = None,
         offset: int = 0,
         actor: ActorLike = None,
@@ -100,7 +103,8 @@ class Entries(Bound):
     ) -> list[Hit]:
         """Entries at or below a scope that the actor may read: those nearest to a text, or to a vector of the embedder's, first.
 
-        Exact: all that `where` lets through are scored, by the cosine, and no other is. What is not searched comes last, with a score of 0
+        where: a function of the cube, or conditions on its record, see `filters.matches`.
+        Exact: all that it lets through are scored, by the cosine, and no other is. What is not searched comes last, with a score of 0
         and no reason. Without a query, in the order in which they were first written. Raises InvalidInput or StoreError.
         """
         place, clock = as_scope(scope), as_time(now, "now")
@@ -109,10 +113,11 @@ class Entries(Bound):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
                 raise InvalidInput(f"{name} must be a whole number from 0, got {value!r}")
         vector = None if query is None else self._vector(query)
+        chosen = where if where is None or callable(where) else _meets(where)
         with self._house.index.lock, self._house.view() as view:
             rows = entry_rows(view, view.authorised(place, who), clock)
-            cubes = view.heads_by_row(rows, clock) if where is not None else {}
-            rows = [row for row in rows if where is None or where(cubes[row])]
+            cubes = view.heads_by_row(rows, clock) if chosen is not None else {}
+            rows = [row for row in rows if chosen is None or chosen(cubes[row])]
             scores = {} if vector is None else {row: float(each @ vector) for row, each in self._index.vectors(rows).items()}
             rows.sort(key=lambda row: -scores.get(row, -np.inf) if vector is not None else 0)
             shown = rows[offset : None if limit is None else offset + limit]
@@ -173,7 +178,7 @@ class Entries(Bound):
 
     def _added(self, scope: Scope, entry: Entry, vector: np.ndarray | None, who: Actor, clock: datetime) -> Add:
         template = Template(scope, who, None, ttl=as_ttl(entry.ttl))
-        cube = template.cube(Noted(entry.text or "", None, None, None, None, record=entry.record), None, clock)
+        cube = template.cube(Noted(entry.text or "", None, None, None, None, record=_record(entry)), None, clock)
         add = Add(cube.model_copy(update={"identifiers": cube.identifiers.model_copy(update={"key": entry.key})}), who)
         if vector is None:
             return add
@@ -187,7 +192,7 @@ def _revised(cube: MemCube, entry: Entry, vector: np.ndarray | None, who: Actor,
     ttl = as_ttl(entry.ttl)
     governance = cube.governance.model_copy(update={"expires_at": None if ttl is None else clock + ttl})
     identifiers = cube.identifiers.model_copy(update={"occurred_at": clock})
-    payload = Plaintext(text=entry.text or "", record=entry.record)
+    payload = Plaintext(text=entry.text or "", record=_record(entry))
     changed: dict[str, Any] = {"payload": payload, "identifiers": identifiers, "governance": governance, "state": State.ACTIVE}
     new = next_version(cube, cube.model_copy(update=changed), clock, None)
     if vector is not None:
@@ -204,7 +209,7 @@ def _checked(entry: Entry) -> Entry:
     """Raises InvalidInput."""
     if not isinstance(entry.key, str):
         raise InvalidInput(f"the key of an entry is a str, got {type(entry.key).__name__}")
-    for what, value in (("the key of an entry", entry.key), ("the text of an entry", entry.text), ("the record of an entry", entry.record)):
+    for what, value in (("the key of an entry", entry.key), ("the text of an entry", entry.text)):
         if value is not None and value.strip():
             as_text(value, what)
     if entry.text is not None and not entry.text.strip():
@@ -212,4 +217,19 @@ def _checked(entry: Entry) -> Entry:
     if len(entry.key.encode()) > MAX_TEXT_BYTES // 1024:
         raise InvalidInput(f"the key of an entry has {len(entry.key.encode()):,} bytes; the limit is {MAX_TEXT_BYTES // 1024:,}")
     as_ttl(entry.ttl)
+    _record(entry)
     return entry
+
+
+def _record(entry: Entry) -> str | None:
+    return None if entry.record is None else as_json(entry.record, "the record of an entry")
+
+
+def _meets(conditions: Mapping[str, Any]) -> Callable[[MemCube], bool]:
+    """Whether the record of an entry meets some conditions."""
+
+    def meets(cube: MemCube) -> bool:
+        assert isinstance(cube.payload, Plaintext)
+        return matches(None if cube.payload.record is None else json.loads(cube.payload.record), conditions)
+
+    return meets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -84,12 +84,11 @@ class MemosStore(BaseStore):
     def _entry(self, op: PutOp) -> Entry:
         if op.value is None:
             return Entry(op.key, below=tuple(op.namespace))
-        packed = _packed(dict(op.value), op.ttl)
-        value, _ = json.loads(packed)
+        value = dict(op.value)
         found = [] if op.index is False else _texts(value, self.fields if op.index is None else op.index)
         seconds = None if op.ttl is None else op.ttl * 60
-        text = "\n".join(found) if found else json.dumps(value, ensure_ascii=False)
-        return Entry(op.key, text, packed, tuple(op.namespace), bool(found), seconds)
+        record = {"value": value, "ttl": op.ttl}
+        return Entry(op.key, "\n".join(found) or str(value), record, tuple(op.namespace), bool(found), seconds)
 
     def _get(self, op: GetOp) -> Item | None:
         cube = self.memos.entry(op.key, scope=(*self.root, *op.namespace))
@@ -100,7 +99,7 @@ class MemosStore(BaseStore):
         return Item(**self._described(cube))
 
     def _search(self, op: SearchOp) -> list[SearchItem]:
-        where = None if not op.filter else lambda cube: _matches(_value(cube), op.filter)
+        where = {"value": op.filter} if op.filter else None
         query = op.query if op.query and op.query.strip() else None
         place = (*self.root, *op.namespace_prefix)
         hits = self.memos.entries(place, query=query, where=where, limit=op.limit, offset=op.offset)
@@ -126,70 +125,25 @@ class MemosStore(BaseStore):
         known = cube.identifiers
         namespace = cube.governance.scope[len(self.root) :]
         times = {"created_at": known.created_at, "updated_at": known.occurred_at}
-        return {"namespace": namespace, "key": known.key, "value": _value(cube), **times}
+        return {"namespace": namespace, "key": known.key, "value": _unpacked(cube)[0], **times}
 
 
 # ---------------------------------------------------------------------- values
-def _packed(value: Mapping[str, Any], ttl: float | None) -> str:
-    """A value and its time to live as the memory keeps them. Raises InvalidInput for what would not come back as it is."""
-    _check(value, "value")
-    return json.dumps([value, ttl])
-
-
-def _check(value: Any, path: str) -> None:
-    if isinstance(value, dict):
-        for key, each in value.items():
-            if not isinstance(key, str):
-                raise InvalidInput(f"{path} has the key {key!r}; JSON objects have str keys alone")
-            _check(each, f"{path}.{key}")
-    elif isinstance(value, (list, tuple)):
-        for place, each in enumerate(value):
-            _check(each, f"{path}[{place}]")
-    elif value is not None and not isinstance(value, (str, bool, int, float)):
-        raise InvalidInput(f"{path} is a {type(value).__name__}, which is not JSON; store text, numbers, lists and dictionaries")
-
-
 def _unpacked(cube: Any) -> tuple[dict[str, Any], float | None]:
-    """What `_packed` packed; of an item whose text was changed by `memos.update`, that text."""
+    """Value and minutes to live of an item; of one whose text was changed by `memos.update`, that text."""
     if cube.payload.record is None:
         return {"text": cube.payload.text}, None
-    value, ttl = json.loads(cube.payload.record)
-    return value, ttl
-
-
-def _value(cube: Any) -> dict[str, Any]:
-    return _unpacked(cube)[0]
+    record = json.loads(cube.payload.record)
+    return record["value"], record["ttl"]
 
 
 def _texts(value: dict[str, Any], fields: Sequence[str]) -> list[str]:
     """The texts at some paths of a value."""
-    found = (text for field in fields for text in get_text_at_path(value, field if field == "$" else tokenize_path(field)))
-    return [text for text in found if text.strip()]
-
-
-# ---------------------------------------------------------------------- conditions, as InMemoryStore understands them
-def _matches(value: Any, wanted: Any) -> bool:
-    """Whether a value is, holds, or compares as what is wanted; other keys than the wanted ones do not matter."""
-    if isinstance(wanted, Mapping):
-        if any(key.startswith("$") for key in wanted):
-            return all(_compares(value, operator, operand) for operator, operand in wanted.items())
-        return isinstance(value, dict) and all(_matches(value.get(key), each) for key, each in wanted.items())
-    if isinstance(wanted, (list, tuple)):
-        same = isinstance(value, list) and len(value) == len(wanted)
-        return same and all(_matches(one, other) for one, other in zip(value, wanted, strict=True))
-    return bool(value == wanted)
-
-
-def _compares(value: Any, operator: str, operand: Any) -> bool:
-    if operator in ("$eq", "$ne"):
-        return bool((value == operand) is (operator == "$eq"))
-    if operator not in ("$gt", "$gte", "$lt", "$lte"):
-        raise InvalidInput(f"unknown operator {operator} in a filter; use $eq, $ne, $gt, $gte, $lt or $lte")
     try:
-        left, right = float(value), float(operand)
-    except (TypeError, ValueError):
-        return False  # what is no number is neither more nor less than one
-    return {"$gt": left > right, "$gte": left >= right, "$lt": left < right, "$lte": left <= right}[operator]
+        found = [text for field in fields for text in get_text_at_path(value, field if field == "$" else tokenize_path(field))]
+    except TypeError:  # not JSON: the memory refuses it, and says where
+        return []
+    return [text for text in found if text.strip()]
 
 
 def _fits(condition: MatchCondition, namespace: Namespace) -> bool:

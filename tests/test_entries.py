@@ -16,8 +16,8 @@ DAY = timedelta(days=1)
 
 
 def test_a_key_is_written_read_changed_and_removed(memos: MemOS) -> None:
-    (first,) = memos.write_entries([Entry("diet", "Ana eats no fish.", '{"fish": false}')], scope=ANA, now=NOW)
-    assert memos.entry("diet", scope=ANA) == memos.get(first.id) and first.payload.record == '{"fish": false}'
+    (first,) = memos.write_entries([Entry("diet", "Ana eats no fish.", {"fish": False})], scope=ANA, now=NOW)
+    assert memos.entry("diet", scope=ANA) == memos.get(first.id) and first.payload.record == '{"fish":false}'
     (second,) = memos.write_entries([Entry("diet", "Ana eats plaice.")], scope=ANA, now=NOW + DAY)
     assert (second.id, second.version, second.identifiers.occurred_at) == (first.id, 2, NOW + DAY)
     assert [entry.cube.payload.text for entry in memos.history(first.id)] == ["Ana eats no fish.", "Ana eats plaice."]
@@ -40,6 +40,8 @@ def test_a_list_of_entries_is_all_or_nothing_and_may_lie_in_several_scopes(memos
         Entry(7, "x"),
         Entry("k" * 2000, "x"),
         Entry("k", "x", ttl=-1),
+        Entry("k", "x", {1: 2}),
+        Entry("k", "x", [NOW]),
     ):  # type: ignore[arg-type]
         with pytest.raises(InvalidInput):
             memos.write_entries([Entry("k", "changed"), Entry("new", "x"), bad], scope=(*ANA, "phone"))
@@ -55,16 +57,18 @@ def test_search_is_exact_over_what_the_filter_lets_through(memos: MemOS) -> None
     generator = np.random.default_rng(0)
     texts = [" ".join(generator.choice(["tea", "milk", "rye", "oats", "salt"], 4)) for _ in range(60)]
     for user in ("ana", "ben"):
-        memos.write_entries([Entry(f"{number}", text, record=str(number % 3)) for number, text in enumerate(texts)], scope=("clinic", user))
+        memos.write_entries(
+            [Entry(f"{number}", text, record={"part": number % 3}) for number, text in enumerate(texts)], scope=("clinic", user)
+        )
     memos.remember("tea tea tea tea", scope=ANA)  # no entry
-    hits = memos.entries(ANA, query="tea", where=lambda cube: cube.payload.record == "0", limit=5)
+    hits = memos.entries(ANA, query="tea", where={"part": 0}, limit=5)
     vector = bag_of_words(["tea"])[0]
     scores = {number: float(bag_of_words([text])[0] @ vector) for number, text in enumerate(texts) if number % 3 == 0}
     best = sorted(scores.values(), reverse=True)[:5]
     assert [hit.score for hit in hits] == pytest.approx(best) and all(hit.cube.governance.scope == ANA for hit in hits)
-    assert [hit.cube.id for hit in memos.entries(ANA, query=list(vector * 3), where=lambda cube: cube.payload.record == "0", limit=5)] == [
-        hit.cube.id for hit in hits
-    ]
+    assert [
+        hit.cube.id for hit in memos.entries(ANA, query=list(vector * 3), where=lambda cube: cube.payload.record == '{"part":0}', limit=5)
+    ] == [hit.cube.id for hit in hits]
     pages = [hit.cube.id for offset in range(0, 60, 7) for hit in memos.entries(ANA, query="rye", limit=7, offset=offset)]
     assert pages == [hit.cube.id for hit in memos.entries(ANA, query="rye")] and len(set(pages)) == 60
     for bad in ({"query": [1.0, 2.0]}, {"query": [float("nan")] * 64}, {"limit": -1}, {"offset": True}, {"query": " "}):
@@ -93,8 +97,8 @@ def test_an_entry_that_is_put_away_or_has_expired_is_not_shown_and_lives_again_w
 
 
 def test_earlier_versions_can_be_recalled_and_brought_back(memos: MemOS) -> None:
-    (cube,) = memos.write_entries([Entry("k", "tea", "1")], scope=ANA, now=NOW)
-    memos.write_entries([Entry("k", "milk", "2", searched=False)], scope=ANA, now=NOW + DAY)
+    (cube,) = memos.write_entries([Entry("k", "tea", 1)], scope=ANA, now=NOW)
+    memos.write_entries([Entry("k", "milk", 2, searched=False)], scope=ANA, now=NOW + DAY)
     assert memos.recall("tea milk", scope=ANA, as_of=NOW, now=NOW + 2 * DAY).hits == ()
     memos.rollback(cube.id, 1)
     (hit,) = memos.entries(ANA, query="tea")

@@ -239,7 +239,7 @@ def test_many_threads_put_one_key(memos: MemOS, store: MemosStore) -> None:
         list(pool.map(lambda n: store.put(("u",), "k", {"n": n}), range(24)))
     cube = memos.entry("k", scope=(*ROOT, "u"))
     assert cube.version == 24 and sorted(entry.cube.payload.record for entry in memos.history(cube.id)) == sorted(
-        f'[{{"n": {n}}}, null]' for n in range(24)
+        f'{{"value":{{"n":{n}}},"ttl":null}}' for n in range(24)
     )
 
 

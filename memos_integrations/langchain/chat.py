@@ -1,32 +1,21 @@
-"""Memory for LangChain: a chat model that remembers, a retriever, and middleware for `create_agent`.
-
-Use one of MemosChat and MemosMiddleware for a conversation, not both: each recalls and writes back by itself.
-"""
+"""MemosChat: a chat model that remembers."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
-from memos_core import InvalidInput, MissingExtra, NotAvailable, Plan, Turn
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
+from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, ensure_config, run_in_executor
+from pydantic import Field, model_validator
 
-try:
-    from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
-    from langchain_core.documents import Document
-    from langchain_core.language_models import BaseChatModel
-    from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ChatMessage, HumanMessage, SystemMessage
-    from langchain_core.messages.ai import UsageMetadata
-    from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-    from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
-    from langchain_core.retrievers import BaseRetriever
-    from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, ensure_config, run_in_executor
-    from pydantic import Field, model_validator
-except ImportError as error:
-    raise MissingExtra("memos_integrations.langchain", "langchain") from error
-
-ScopeLike = str | tuple[str, ...]
+from memos_core import InvalidInput, NotAvailable, Turn
+from memos_integrations.langchain.messages import ScopeLike, as_dict, commit, placed
+from memos_integrations.langchain.running import session_in
 
 
 class MemosChat(BaseChatModel):
@@ -97,8 +86,8 @@ class MemosChat(BaseChatModel):
     def _addressed(self, config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The call's arguments with the scope and session it is for."""
         named = ensure_config(config).get("configurable", {})
-        session = next((str(named[name]) for name in ("session", "session_id", "thread_id") if named.get(name)), self.session)
-        return {"memory_scope": named.get("scope") or self.scope, "memory_session": session, **kwargs}
+        where = {"memory_scope": named.get("scope") or self.scope, "memory_session": session_in(named, self.session)}
+        return {**where, **kwargs}
 
     def _begin(self, messages: Sequence[BaseMessage], kwargs: dict[str, Any]) -> tuple[Turn, dict[str, Any]]:
         """The turn under way, and the arguments that are left for the model."""
@@ -107,7 +96,7 @@ class MemosChat(BaseChatModel):
         if scope is None:
             raise InvalidInput('MemosChat has no scope: pass scope= or config={"configurable": {"scope": ...}}')
         turn = self.memos.begin(
-            [_as_dict(message) for message in messages], scope=scope, session=session, token_budget=self.token_budget, k=self.k
+            [as_dict(message) for message in messages], scope=scope, session=session, token_budget=self.token_budget, k=self.k
         )
         return turn, rest
 
@@ -119,14 +108,14 @@ class MemosChat(BaseChatModel):
             message = AIMessage(content=reply.text, **_cost(reply, self._model_name()))
             result = ChatResult(generations=[ChatGeneration(message=message)])
         else:
-            result = self.model._generate(_placed(messages, turn.plan), stop=stop, run_manager=run_manager, **rest)
+            result = self.model._generate(placed(messages, turn.plan), stop=stop, run_manager=run_manager, **rest)
         return self._remember(turn, result)
 
     async def _agenerate(self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
         if self._has_engine():
             return await super()._agenerate(messages, stop, run_manager, **kwargs)
         turn, rest = await run_in_executor(None, self._begin, messages, kwargs)
-        result = await self.model._agenerate(_placed(messages, turn.plan), stop=stop, run_manager=run_manager, **rest)
+        result = await self.model._agenerate(placed(messages, turn.plan), stop=stop, run_manager=run_manager, **rest)
         return await run_in_executor(None, self._remember, turn, result)
 
     def _stream(
@@ -143,15 +132,15 @@ class MemosChat(BaseChatModel):
             turn.commit(pieces.reply.text)
             yield _last_chunk(turn, **_cost(pieces.reply, self._model_name()))
         elif type(self.model)._stream is BaseChatModel._stream:
-            result = self.model._generate(_placed(messages, turn.plan), stop=stop, run_manager=run_manager, **rest)
+            result = self.model._generate(placed(messages, turn.plan), stop=stop, run_manager=run_manager, **rest)
             yield _as_chunk(self._remember(turn, result))
         else:
             chunks = []
-            for chunk in self.model._stream(_placed(messages, turn.plan), stop=stop, run_manager=run_manager, **rest):
+            for chunk in self.model._stream(placed(messages, turn.plan), stop=stop, run_manager=run_manager, **rest):
                 chunks.append(chunk)
                 yield chunk
             if (whole := merge_chat_generation_chunks(chunks)) is not None:
-                _commit(turn, whole.message)
+                commit(turn, whole.message)
                 yield _last_chunk(turn)
 
     async def _astream(
@@ -162,7 +151,7 @@ class MemosChat(BaseChatModel):
                 yield chunk
             return
         turn, rest = await run_in_executor(None, self._begin, messages, kwargs)
-        prompt = _placed(messages, turn.plan)
+        prompt = placed(messages, turn.plan)
         kind = type(self.model)
         if kind._astream is BaseChatModel._astream and kind._stream is BaseChatModel._stream:
             result = await self.model._agenerate(prompt, stop=stop, run_manager=run_manager, **rest)
@@ -173,7 +162,7 @@ class MemosChat(BaseChatModel):
             chunks.append(chunk)
             yield chunk
         if (whole := merge_chat_generation_chunks(chunks)) is not None:
-            await run_in_executor(None, _commit, turn, whole.message)
+            await run_in_executor(None, commit, turn, whole.message)
             yield _last_chunk(turn)
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:
@@ -193,8 +182,8 @@ class MemosChat(BaseChatModel):
     def _remember(self, turn: Turn, result: ChatResult) -> ChatResult:
         """Commit a final answer. The result, with what memory was used for it."""
         first, *others = result.generations
-        _commit(turn, first.message)
-        metadata = {**first.message.response_metadata, "memos": _used(turn)}
+        commit(turn, first.message)
+        metadata = {**first.message.response_metadata, "memos": used(turn)}
         marked = first.model_copy(update={"message": first.message.model_copy(update={"response_metadata": metadata})})
         return ChatResult(generations=[marked, *others], llm_output=result.llm_output)
 
@@ -216,159 +205,7 @@ class MemosChat(BaseChatModel):
         return {**known, "max_new_tokens": rest.get("max_tokens", self.max_tokens), "stop": tuple(stop or ())}
 
 
-class MemosRetriever(BaseRetriever):
-    """Recalled memories as documents, best first: `id` is the cube's id, `metadata` holds score, reasons, time, sources and path.
-
-    memos: an open MemOS. scope: whose memory. k: how many, also per call: `retriever.invoke(query, k=3)`. Reads only.
-    """
-
-    memos: Any = Field(repr=False, exclude=True)
-    scope: ScopeLike
-    k: int = 10
-
-    def _get_relevant_documents(self, query: str, *, run_manager: Any, k: int | None = None) -> list[Document]:
-        recall = self.memos.recall(query, scope=self.scope, k=self.k if k is None else k)
-        return [_document(hit) for hit in recall.hits]
-
-
-class MemosMiddleware(AgentMiddleware):
-    """Memory for `create_agent`: recalled text reaches the model with each call and is never saved into the agent's state.
-
-    memos: an open MemOS. scope, session: whose memory and which conversation, or functions of the runtime, such as
-    `lambda runtime: ("clinic", runtime.context.user)`. Without a session, the run's `thread_id`, else "default".
-    token_budget, k: as in MemosChat.
-
-    The turn (last human message, final answer) is remembered once, with the final answer; a run that ends otherwise (structured
-    output, a tool that returns directly, another middleware's last word) is remembered when the agent ends. Put it first in
-    `middleware=[...]`, so that retries of others happen inside. It keeps nothing between calls: one instance serves all users.
-    Errors of the memory are raised, and end the run.
-    """
-
-    def __init__(
-        self,
-        *,
-        memos: Any,
-        scope: ScopeLike | Callable[[Any], ScopeLike],
-        session: str | Callable[[Any], str] | None = None,
-        token_budget: int = 512,
-        k: int = 8,
-    ) -> None:
-        super().__init__()
-        self.memos = memos
-        self.scope = scope
-        self.session = session
-        self.token_budget = token_budget
-        self.k = k
-
-    def wrap_model_call(self, request: ModelRequest, handler: Callable[[ModelRequest], ModelResponse]) -> ModelResponse:
-        """Call the model with memory in its prompt; remember the turn when the answer is final."""
-        turn, placed = self._begin_call(request)
-        response = handler(placed)
-        self._commit_call(turn, response)
-        return response
-
-    async def awrap_model_call(self, request: ModelRequest, handler: Callable[[ModelRequest], Awaitable[ModelResponse]]) -> ModelResponse:
-        """The same; the memory is read and written in a worker thread."""
-        turn, placed = await asyncio.to_thread(self._begin_call, request)
-        response = await handler(placed)
-        await asyncio.to_thread(self._commit_call, turn, response)
-        return response
-
-    def after_agent(self, state: Any, runtime: Any) -> None:
-        """Remember a run that ended without a final answer of the model. What is remembered already stays as it is."""
-        messages = state["messages"]
-        if (turn := self._begin(messages, runtime)) is not None and not isinstance(messages[-1], HumanMessage):
-            structured = state.get("structured_response")
-            turn.commit(_text(messages[-1]) if structured is None else _as_json(structured))
-
-    async def aafter_agent(self, state: Any, runtime: Any) -> None:
-        """The same, in a worker thread."""
-        await asyncio.to_thread(self.after_agent, state, runtime)
-
-    def _begin(self, messages: Sequence[BaseMessage], runtime: Any) -> Turn | None:
-        """The turn under way; None when no user has said anything yet."""
-        conversation = [_as_dict(message) for message in messages]
-        if not any(message["role"] == "user" for message in conversation):
-            return None
-        scope = self.scope(runtime) if callable(self.scope) else self.scope
-        session = self.session(runtime) if callable(self.session) else self.session
-        if session is None:
-            session = getattr(getattr(runtime, "execution_info", None), "thread_id", None)
-        return self.memos.begin(conversation, scope=scope, session=session, token_budget=self.token_budget, k=self.k)
-
-    def _begin_call(self, request: ModelRequest) -> tuple[Turn | None, ModelRequest]:
-        system = [] if request.system_message is None else [request.system_message]
-        messages = [*system, *request.messages]
-        turn = self._begin(messages, request.runtime)
-        if turn is None:
-            return None, request
-        placed = _placed(messages, turn.plan)
-        if not isinstance(placed[0], SystemMessage):
-            return turn, request.override(messages=placed)
-        return turn, request.override(system_message=placed[0], messages=placed[1:])
-
-    def _commit_call(self, turn: Turn | None, response: ModelResponse) -> None:
-        if turn is not None and response.result:
-            _commit(turn, response.result[-1])
-
-
-def text_model(model: BaseChatModel) -> Callable[[str], str]:
-    """A chat model as `MemOS.open(model=...)` takes it, from a prompt to text: it reads facts out of messages and judges contradictions."""
-    return lambda prompt: _text(model.invoke(prompt))
-
-
-# ---------------------------------------------------------------------- messages
-def _text(message: BaseMessage) -> str:
-    return str(message.text)
-
-
-def _as_dict(message: BaseMessage) -> dict[str, Any]:
-    """A message as the core takes it: a user's with its images. A summary that middleware wrote is not what the user said."""
-    if isinstance(message, HumanMessage):
-        role = "assistant" if message.additional_kwargs.get("lc_source") == "summarization" else "user"
-    elif isinstance(message, AIMessage):
-        role = "assistant"
-    else:
-        role = message.role if isinstance(message, ChatMessage) else "system" if isinstance(message, SystemMessage) else "tool"
-    optional = {"id": message.id, "name": message.name if role == "user" else None}
-    pictured = role == "user" and any(block["type"] == "image" for block in message.content_blocks)
-    content = [dict(block) for block in message.content_blocks] if pictured else _text(message)
-    return {"role": role, "content": content, **{key: value for key, value in optional.items() if value is not None}}
-
-
-def _placed(messages: Sequence[BaseMessage], plan: Plan) -> list[BaseMessage]:
-    """The messages with the plan's memory in them, as copies where something changes; all other attributes stay."""
-    texts = {insertion.index: insertion.text for insertion in plan.insertions}
-    placed = [_with_text(message, texts.get(index, ""), "") for index, message in enumerate(messages)]
-    if plan.head and isinstance(placed[0], SystemMessage):
-        placed[0] = _with_text(placed[0], "", f"\n\n{plan.head}")
-    elif plan.head:
-        placed.insert(0, SystemMessage(content=f"{plan.shared_system}\n\n{plan.head}"))
-    return placed
-
-
-def _with_text(message: BaseMessage, before: str, after: str) -> BaseMessage:
-    if not before and not after:
-        return message
-    if isinstance(message.content, str):
-        return message.model_copy(update={"content": f"{before}{message.content}{after}"})
-    blocks = [[{"type": "text", "text": text}] if text else [] for text in (before, after)]
-    return message.model_copy(update={"content": [*blocks[0], *message.content, *blocks[1]]})
-
-
-def _commit(turn: Turn, message: BaseMessage) -> None:
-    """Remember the turn if the message answers it: tool calls, or what a tool said, do not."""
-    if isinstance(message, AIMessage) and not (message.tool_calls or message.invalid_tool_calls):
-        turn.commit(_text(message))
-
-
-def _as_json(value: Any) -> str:
-    if hasattr(value, "model_dump_json"):
-        return str(value.model_dump_json())
-    return json.dumps(value, ensure_ascii=False, default=vars)
-
-
-def _used(turn: Turn) -> dict[str, Any]:
+def used(turn: Turn) -> dict[str, Any]:
     """What of the memory is in the prompt, and why."""
     plan = turn.plan
     used = [{"id": each.id, "form": str(each.form), "reason": each.reason, "text": each.text} for each in (*plan.reuse, *plan.inject)]
@@ -389,18 +226,10 @@ def _cost(reply: Any, model_name: str) -> dict[str, Any]:
 
 
 def _last_chunk(turn: Turn, response_metadata: dict[str, Any] | None = None, **fields: Any) -> ChatGenerationChunk:
-    metadata = {**(response_metadata or {}), "memos": _used(turn)}
+    metadata = {**(response_metadata or {}), "memos": used(turn)}
     return ChatGenerationChunk(message=AIMessageChunk(content="", response_metadata=metadata, chunk_position="last", **fields))
 
 
 def _as_chunk(result: ChatResult) -> ChatGenerationChunk:
     fields = result.generations[0].message.model_dump(exclude={"type"})
     return ChatGenerationChunk(message=AIMessageChunk(**fields, chunk_position="last"))
-
-
-def _document(hit: Any) -> Document:
-    known = hit.cube.identifiers
-    described = known.model_dump(mode="json", include={"occurred_at", "sources", "path", "session", "speaker"})
-    found = {"score": hit.score, "reasons": [str(reason) for reason in hit.reasons]}
-    metadata = {**described, "scope": list(hit.cube.governance.scope), **found}
-    return Document(id=hit.cube.id, page_content=hit.cube.payload.text, metadata=metadata)
