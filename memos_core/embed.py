@@ -35,10 +35,12 @@ def local_embedder() -> Embedder:
 class CachedEmbedder:
     """An embedder whose answers are checked, normalised to unit length, and kept for texts seen lately. Thread-safe."""
 
-    def __init__(self, embedder: Embedder) -> None:
-        if not callable(embedder):
+    def __init__(self, embedder: Embedder | Any) -> None:
+        """embedder: a callable, or what has `embed_documents`, as LangChain's Embeddings do. Raises InvalidInput for anything else."""
+        documents = getattr(embedder, "embed_documents", None)
+        self._embedder: Embedder = documents if callable(documents) else embedder
+        if not callable(self._embedder):
             raise InvalidInput(f"embedder must be callable with a list of texts, got {type(embedder).__name__}")
-        self._embedder = embedder
         self._cache: OrderedDict[bytes, np.ndarray] = OrderedDict()
         self._dimensions: int | None = None
         self._lock = threading.Lock()

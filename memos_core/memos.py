@@ -56,9 +56,20 @@ from memos_core.turns import begun
 from memos_core.writing import bring_up, kept
 
 
-def generating(engine: Any) -> Callable[[str], str]:
-    """An engine as a callable from a prompt to text."""
-    return lambda prompt: str(engine.generate([{"role": "user", "content": prompt}], max_new_tokens=512).text)
+def as_model(given: Any) -> Callable[[str], str] | None:
+    """A callable from a prompt to text, as it is or from a model: LangChain's, by its `invoke`, or an HFEngine. Raises InvalidInput."""
+    if given is None or (callable(given) and not callable(getattr(given, "invoke", None))):
+        return given  # type: ignore[no-any-return]
+    if callable(getattr(given, "invoke", None)):
+
+        def invoked(prompt: str) -> str:
+            answer = given.invoke(prompt)
+            return answer if isinstance(answer, str) else str(answer.text)
+
+        return invoked
+    if callable(getattr(given, "generate", None)):
+        return lambda prompt: str(given.generate([{"role": "user", "content": prompt}], max_new_tokens=512).text)
+    raise InvalidInput(f"model must be a callable from a prompt to text, or a model of LangChain's, got {type(given).__name__}")
 
 
 class MemOS(Lifecycle, Browsing, Sources, Entries, Scheduling):
@@ -69,7 +80,7 @@ class MemOS(Lifecycle, Browsing, Sources, Entries, Scheduling):
         cls,
         path: str | Path,
         *,
-        embedder: Embedder | None = None,
+        embedder: Embedder | Any = None,
         engine: Any = None,
         model: Any = None,
         captioner: Callable[[bytes, str], str] | None = None,
@@ -80,8 +91,9 @@ class MemOS(Lifecycle, Browsing, Sources, Entries, Scheduling):
     ) -> MemOS:
         """Open a directory, or make it. A context manager; `close()` otherwise.
 
-        embedder: n texts to float32 [n, d]; without one, all-MiniLM-L6-v2 on this machine. engine: an HFEngine, for KV reuse.
-        model: any callable from a prompt to text, or an HFEngine: it judges what the rules find and reads facts out of messages.
+        embedder: n texts to float32 [n, d], or LangChain's Embeddings; without one, all-MiniLM-L6-v2 on this machine. engine: an HFEngine,
+        for KV reuse. model: any callable from a prompt to text, a model of LangChain's, or an HFEngine: it judges what the rules find and
+        reads facts out of messages.
         on_conflict: what is made of contradictions. thresholds: when memory moves by its use, such as LATENCY, MEMORY or QUALITY. policy: a
         function (view, thresholds, now) -> Move | None that is asked before they decide, scope by scope; see `Policy`.
         captioner: an image's bytes and mime type to a caption, for images that come without one. credit: how `usage.uses` is counted: by
@@ -91,10 +103,7 @@ class MemOS(Lifecycle, Browsing, Sources, Entries, Scheduling):
         rule, counted_by = as_member(OnConflict, on_conflict, "on_conflict"), as_member(Credit, credit, "credit")
         if counted_by is Credit.ATTENTION and not hasattr(engine, "influence"):
             raise InvalidInput("credit='attention' needs a model that can be looked into: MemOS.open(..., engine=HFEngine.load())")
-        if not callable(model) and callable(getattr(model, "generate", None)):
-            model = generating(model)
-        if model is not None and not callable(model):
-            raise InvalidInput(f"model must be a callable from a prompt to text, got {type(model).__name__}")
+        judge = as_model(model)
         cached = CachedEmbedder(embedder if embedder is not None else local_embedder())
         store = SQLiteStore(path)
         try:
@@ -112,7 +121,7 @@ class MemOS(Lifecycle, Browsing, Sources, Entries, Scheduling):
         except BaseException:
             store.close()
             raise
-        return cls(House(store, cached, index, engine, rule, model, captioner, counted_by), thresholds or Thresholds(), policy)
+        return cls(House(store, cached, index, engine, rule, judge, captioner, counted_by), thresholds or Thresholds(), policy)
 
     @property
     def path(self) -> Path:
