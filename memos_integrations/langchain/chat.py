@@ -55,7 +55,7 @@ class MemosChat(BaseChatModel):
         return "memos-chat"
 
     def _get_ls_params(self, stop: Any = None, **kwargs: Any) -> Any:
-        own = {**super()._get_ls_params(stop=stop, **kwargs), "ls_model_name": self._model_name()}
+        own = {**super()._get_ls_params(stop=stop, **kwargs), "ls_model_name": kwargs.get("model") or self._model_name()}
         return own if self._has_engine() else {**own, **self.model._get_ls_params(stop=stop, **kwargs)}
 
     # ------------------------------------------------------------------ which conversation
