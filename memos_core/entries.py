@@ -32,13 +32,14 @@ from memos_core.revise import next_version
 from memos_core.store.records import entry_ids, entry_rows, entry_scopes
 from memos_core.writing import placed
 
+COLLECTION = "entries"
 ATTEMPTS = 20
 """So often a write is made anew because another writer was faster; every time, one of them has got on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is to be kept under a key, which is unique in its scope, or, without a text, removed.
+    """What is to be kept under a key, which is unique in its scope and collection, or, without a text, removed.
 
     below: names of scopes below the one that is written to. text: what it is found by. record: a JSON value kept beside it; it comes back
     as it was, as JSON text in `cube.payload.record`.
@@ -54,17 +55,23 @@ class Entry:
 
 
 class Entries(Bound):
-    """A key-value view of a scope and all below it."""
+    """Key-value views of a scope and all below it: collections, which do not see each other's entries."""
 
     def write_entries(
-        self, entries: Sequence[Entry], *, scope: ScopeLike, actor: ActorLike = None, now: datetime | None = None
+        self,
+        entries: Sequence[Entry],
+        *,
+        scope: ScopeLike,
+        collection: str = COLLECTION,
+        actor: ActorLike = None,
+        now: datetime | None = None,
     ) -> list[MemCube | None]:
         """Keep or remove entries, all of them in one transaction or none; the cube of each, None for a removed one.
 
         A known key gets a further version; `occurred_at` is the time of the write. Removing erases, as `forget` does; of a key that is
         not there it does nothing. Raises InvalidInput, AccessDenied or StoreError.
         """
-        place, clock = as_scope(scope), as_time(now, "now")
+        place, clock, (kept_in,) = as_scope(scope), as_time(now, "now"), as_scope((collection,), "collection")
         who = self._who(actor, place)
         wanted: dict[tuple[Scope, str], Entry] = {}
         for entry in entries:
@@ -75,18 +82,20 @@ class Entries(Bound):
             wanted[where, _checked(entry).key] = entry
         for attempt in range(ATTEMPTS):
             try:
-                return self._write(wanted, who, clock) if wanted else []
+                return self._write(kept_in, wanted, who, clock) if wanted else []
             except (VersionConflict, NotFound):  # another writer was faster
                 if attempt == ATTEMPTS - 1:
                     raise
         raise AssertionError
 
-    def entry(self, key: str, *, scope: ScopeLike, actor: ActorLike = None, now: datetime | None = None) -> MemCube | None:
+    def entry(
+        self, key: str, *, scope: ScopeLike, collection: str = COLLECTION, actor: ActorLike = None, now: datetime | None = None
+    ) -> MemCube | None:
         """What is kept under a key of exactly this scope; None when there is nothing, or nothing that the actor may read."""
         place, clock = as_scope(scope), as_time(now, "now")
         who = self._who(actor, place)
         with self._house.view() as view:
-            found = entry_ids(view, [(place, key)]).get((place, key))
+            found = entry_ids(view, collection, [(place, key)]).get((place, key))
             cube = view.heads([found[0]], clock).get(found[0]) if found else None
         return cube if cube is not None and may(cube, who, "read") and recallable(cube, clock) else None
 
@@ -94,6 +103,7 @@ class Entries(Bound):
         self,
         scope: ScopeLike,
         *,
+        collection: str = COLLECTION,
         query: str | Sequence[float] | None = None,
         where: Mapping[str, Any] | Callable[[MemCube], bool] | None = None,
         limit: int | None = None,
@@ -115,7 +125,7 @@ class Entries(Bound):
         vector = None if query is None else self._vector(query)
         chosen = where if where is None or callable(where) else _meets(where)
         with self._house.index.lock, self._house.view() as view:
-            rows = entry_rows(view, view.authorised(place, who), clock)
+            rows = entry_rows(view, collection, view.authorised(place, who), clock)
             cubes = view.heads_by_row(rows, clock) if chosen is not None else {}
             rows = [row for row in rows if chosen is None or chosen(cubes[row])]
             scores = {} if vector is None else {row: float(each @ vector) for row, each in self._index.vectors(rows).items()}
@@ -124,11 +134,13 @@ class Entries(Bound):
             cubes = cubes or view.heads_by_row(shown, clock)
         return [_hit(cubes[row], scores.get(row)) for row in shown]
 
-    def entry_scopes(self, scope: ScopeLike, *, actor: ActorLike = None, now: datetime | None = None) -> list[Scope]:
+    def entry_scopes(
+        self, scope: ScopeLike, *, collection: str = COLLECTION, actor: ActorLike = None, now: datetime | None = None
+    ) -> list[Scope]:
         """The scopes, at or below one, that hold entries which the actor may read, in the order of their names."""
         place, clock = as_scope(scope), as_time(now, "now")
         with self._house.view() as view:
-            return entry_scopes(view, view.authorised(place, self._who(actor, place)), clock)
+            return entry_scopes(view, collection, view.authorised(place, self._who(actor, place)), clock)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """float32 [n, d]: the vectors of some texts by the embedder of this memory, of unit length. Reads nothing."""
@@ -146,10 +158,10 @@ class Entries(Bound):
         unit: np.ndarray = given / max(float(np.linalg.norm(given)), 1e-12)
         return unit
 
-    def _write(self, wanted: dict[tuple[Scope, str], Entry], who: Actor, clock: datetime) -> list[MemCube | None]:
+    def _write(self, collection: str, wanted: dict[tuple[Scope, str], Entry], who: Actor, clock: datetime) -> list[MemCube | None]:
         house = self._house
         with house.view() as view:
-            known = entry_ids(view, list(wanted))
+            known = entry_ids(view, collection, list(wanted))
             heads = view.heads([id for id, _ in known.values()], clock)
         vectors: dict[tuple[Scope, str], np.ndarray] = {}
         fresh = []
@@ -168,7 +180,7 @@ class Entries(Bound):
             elif where in known:
                 changes[where] = _revised(heads[known[where][0]], entry, vectors.get(where), who, clock)
             elif entry.text is not None:
-                changes[where] = self._added(where[0], entry, vectors.get(where), who, clock)
+                changes[where] = self._added(collection, where[0], entry, vectors.get(where), who, clock)
         if gone:
             erase = Erase(tuple(each.id for each in gone), who, clock, "removed by its key", tuple(each.version for each in gone))
             forget(house, erase, list(changes.values()))
@@ -176,10 +188,11 @@ class Entries(Bound):
             house.store.commit(list(changes.values()))
         return [change.cube if isinstance(change := changes.get(where), Add | Revise) else None for where in wanted]
 
-    def _added(self, scope: Scope, entry: Entry, vector: np.ndarray | None, who: Actor, clock: datetime) -> Add:
+    def _added(self, collection: str, scope: Scope, entry: Entry, vector: np.ndarray | None, who: Actor, clock: datetime) -> Add:
         template = Template(scope, who, None, ttl=as_ttl(entry.ttl))
         cube = template.cube(Noted(entry.text or "", None, None, None, None, record=_record(entry)), None, clock)
-        add = Add(cube.model_copy(update={"identifiers": cube.identifiers.model_copy(update={"key": entry.key})}), who)
+        named = cube.identifiers.model_copy(update={"collection": collection, "key": entry.key})
+        add = Add(cube.model_copy(update={"identifiers": named}), who)
         if vector is None:
             return add
         (filed,) = placed(self._house, template, [(add, vector)])

@@ -30,6 +30,8 @@ except ImportError as error:
     raise MissingExtra("memos_integrations.langgraph", "langchain") from error
 
 Namespace = tuple[str, ...]
+COLLECTION = "langgraph"
+"""Apart from entries that others keep in the same scopes."""
 
 
 class MemosStore(BaseStore):
@@ -73,7 +75,7 @@ class MemosStore(BaseStore):
             else:
                 raise InvalidInput(f"unknown operation {type(op).__name__}; use GetOp, SearchOp, PutOp or ListNamespacesOp")
         if puts:
-            self.memos.write_entries([self._entry(op) for op in puts.values()], scope=self.root)
+            self.memos.write_entries([self._entry(op) for op in puts.values()], scope=self.root, collection=COLLECTION)
         return results
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
@@ -91,7 +93,7 @@ class MemosStore(BaseStore):
         return Entry(op.key, "\n".join(found) or str(value), record, tuple(op.namespace), bool(found), seconds)
 
     def _get(self, op: GetOp) -> Item | None:
-        cube = self.memos.entry(op.key, scope=(*self.root, *op.namespace))
+        cube = self.memos.entry(op.key, scope=(*self.root, *op.namespace), collection=COLLECTION)
         if cube is None:
             return None
         if op.refresh_ttl:
@@ -102,13 +104,13 @@ class MemosStore(BaseStore):
         where = {"value": op.filter} if op.filter else None
         query = op.query if op.query and op.query.strip() else None
         place = (*self.root, *op.namespace_prefix)
-        hits = self.memos.entries(place, query=query, where=where, limit=op.limit, offset=op.offset)
+        hits = self.memos.entries(place, collection=COLLECTION, query=query, where=where, limit=op.limit, offset=op.offset)
         if op.refresh_ttl:
             self._refresh([hit.cube for hit in hits])
         return [SearchItem(**self._described(hit.cube), score=hit.score if hit.reasons else None) for hit in hits]
 
     def _namespaces(self, op: ListNamespacesOp) -> list[Namespace]:
-        held = [scope[len(self.root) :] for scope in self.memos.entry_scopes(self.root)]
+        held = [scope[len(self.root) :] for scope in self.memos.entry_scopes(self.root, collection=COLLECTION)]
         found = [each for each in held if all(_fits(condition, each) for condition in op.match_conditions or ())]
         if op.max_depth is not None:
             found = sorted({each[: op.max_depth] for each in found})

@@ -109,7 +109,7 @@ def test_a_key_that_the_row_and_the_content_disagree_on_is_found_by_verify(memos
     memos.write_entries([Entry("k", "tea"), Entry("hidden", "milk", searched=False)], scope=ANA)
     assert memos.verify().ok
     db = sqlite3.connect(memos.path / "memos.db")
-    db.execute("UPDATE cubes SET entry_key = 'other' WHERE entry_key = 'k'")
+    db.execute("UPDATE cubes SET entry_key = 'other' WHERE entry_key LIKE '%k'")
     db.commit()
     db.close()
     assert "is not what its content says" in memos.verify().problems[0]
@@ -120,3 +120,14 @@ def test_embed_is_what_search_compares_with(memos: MemOS) -> None:
     vectors = memos.embed(["tea", "tea with milk"])
     assert vectors.shape == (2, 64) and memos.embed([]).shape == (0, 64)
     assert memos.entries(ANA, query="tea")[0].score == pytest.approx(float(vectors[0] @ vectors[1]))
+
+
+def test_collections_do_not_see_each_other(memos: MemOS) -> None:
+    for collection in ("a", "ab", "b"):
+        memos.write_entries([Entry("k", f"tea {collection}")], scope=ANA, collection=collection)
+    assert [hit.text for hit in memos.entries("clinic", collection="a", query="tea")] == ["tea a"]
+    memos.write_entries([Entry("k")], scope=ANA, collection="ab")
+    assert memos.entry("k", scope=ANA, collection="ab") is None and memos.entry("k", scope=ANA) is None
+    assert memos.entry_scopes("clinic", collection="b") == [ANA] and memos.entry_scopes("clinic", collection="ab") == []
+    with pytest.raises(InvalidInput, match="collection"):
+        memos.write_entries([Entry("k", "x")], scope=ANA, collection="a\x1fb")

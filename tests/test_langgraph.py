@@ -207,8 +207,8 @@ def test_time_to_live(memos: MemOS) -> None:
     store = MemosStore(memos=memos, scope=ROOT, ttl={"default_ttl": 10, "refresh_on_read": True})
     store.put(("u",), "short", {"text": "tea"})
     store.put(("u",), "long", {"text": "tea"}, ttl=None)
-    assert memos.entry("long", scope=(*ROOT, "u")).governance.expires_at is None
-    (before,) = [cube for cube in [memos.entry("short", scope=(*ROOT, "u"))] if cube]
+    assert memos.entry("long", scope=(*ROOT, "u"), collection="langgraph").governance.expires_at is None
+    (before,) = [cube for cube in [memos.entry("short", scope=(*ROOT, "u"), collection="langgraph")] if cube]
     assert timedelta(minutes=9) < before.governance.expires_at - datetime.now(UTC) <= timedelta(minutes=10)
     item = store.get(("u",), "short", refresh_ttl=False)
     assert memos.get(before.id).version == before.version
@@ -237,7 +237,7 @@ def test_users_of_one_store_do_not_see_each_other(memos: MemOS, store: MemosStor
 def test_many_threads_put_one_key(memos: MemOS, store: MemosStore) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: store.put(("u",), "k", {"n": n}), range(24)))
-    cube = memos.entry("k", scope=(*ROOT, "u"))
+    cube = memos.entry("k", scope=(*ROOT, "u"), collection="langgraph")
     assert cube.version == 24 and sorted(entry.cube.payload.record for entry in memos.history(cube.id)) == sorted(
         f'{{"value":{{"n":{n}}},"ttl":null}}' for n in range(24)
     )

@@ -29,7 +29,7 @@ from memos_core.changes import (
     Unqueue,
 )
 from memos_core.conflict.resolution import Resolution
-from memos_core.cube import Activation, CubeId, MemCube, Parameter, Plaintext, State, blob_of, canonical, scope_key, scope_of_key
+from memos_core.cube import Activation, CubeId, MemCube, Parameter, Plaintext, State, blob_of, canonical, entry_key, scope_key, scope_of_key
 from memos_core.errors import NotFound, VersionConflict
 from memos_core.store import agenda, filing, uses
 from memos_core.store.chains import HEAD_COLUMNS, audit, commitment, head_columns, load, next_version, scope_ids, write_version
@@ -137,8 +137,9 @@ def _add(db: sqlite3.Connection, change: Add) -> Outcome:
         if not db.execute("SELECT 1 FROM cubes WHERE id = ?", (parent,)).fetchone():
             raise NotFound(f"cube {parent} has been erased meanwhile; nothing can be derived from it")
     scopes = scope_ids(db, cube.governance.scope)
-    name = cube.identifiers.key
-    if name is not None and db.execute("SELECT 1 FROM cubes WHERE scope = ? AND entry_key = ?", (scopes[-1], name)).fetchone():
+    said = cube.identifiers
+    taken = (scopes[-1], entry_key(said.collection or "", said.key or ""))
+    if said.key is not None and db.execute("SELECT 1 FROM cubes WHERE scope = ? AND entry_key = ?", taken).fetchone():
         raise VersionConflict("somebody else has kept something under the same key meanwhile; read it again and repeat the change")
     key = secrets.token_bytes(32)
     seq, body = write_version(db, cube, scopes[-1], key, cube.identifiers.updated_at, change.actor, "add", change.detail)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from memos_core.conflict.resolution import Conflict, Resolution
-from memos_core.cube import CubeId, MemCube, Scope, State, scope_key, scope_of_key
+from memos_core.cube import CubeId, MemCube, Scope, State, entry_key, scope_key, scope_of_key
 from memos_core.lifespan import halvings
 from memos_core.policy import Budget, Fading
 from memos_core.recall.pairs import Pair
@@ -229,34 +229,43 @@ def searchable(view: Snapshot) -> int:
 
 
 # ---------------------------------------------------------------------- entries
-def entry_ids(view: Snapshot, keys: Sequence[tuple[Scope, str]]) -> dict[tuple[Scope, str], tuple[CubeId, bool]]:
-    """The cubes that are kept under these keys, in whatever state; and whether each is searched."""
+_IN_COLLECTION = "c.entry_key IS NOT NULL AND c.entry_key >= ? AND c.entry_key < ?"
+
+
+def _keys_of(collection: str) -> tuple[str, str]:
+    """Bounds of the keys of a collection."""
+    first = entry_key(collection, "")
+    return first, first[:-1] + " "  # the character after the separator
+
+
+def entry_ids(view: Snapshot, collection: str, keys: Sequence[tuple[Scope, str]]) -> dict[tuple[Scope, str], tuple[CubeId, bool]]:
+    """The cubes that a collection keeps under these keys, in whatever state; and whether each is searched."""
     found = {}
     for scope, key in keys:
         row = view.db.execute(
             "SELECT c.id, EXISTS (SELECT 1 FROM vectors v WHERE v.row = c.row) FROM cubes c JOIN scopes s USING (scope)"
             " WHERE s.key = ? AND c.entry_key = ?",
-            (scope_key(scope), key),
+            (scope_key(scope), entry_key(collection, key)),
         ).fetchone()
         if row:
             found[scope, key] = (row[0], bool(row[1]))
     return found
 
 
-def entry_rows(view: Snapshot, authorised: Authorised, now: datetime) -> list[int]:
-    """Rows of the entries that an actor may read and recall may show, in the order in which they were first written."""
+def entry_rows(view: Snapshot, collection: str, authorised: Authorised, now: datetime) -> list[int]:
+    """Rows of the entries of a collection that an actor may read and recall may show, in the order in which they were first written."""
     rows = view.db.execute(
-        f"SELECT c.row FROM cubes c WHERE c.entry_key IS NOT NULL AND {_LIVE} AND {_READABLE.format('c')} ORDER BY c.row",
-        (now.timestamp(), *_arguments(authorised)),
+        f"SELECT c.row FROM cubes c WHERE {_IN_COLLECTION} AND {_LIVE} AND {_READABLE.format('c')} ORDER BY c.row",
+        (*_keys_of(collection), now.timestamp(), *_arguments(authorised)),
     )
     return [row[0] for row in rows]
 
 
-def entry_scopes(view: Snapshot, authorised: Authorised, now: datetime) -> list[Scope]:
+def entry_scopes(view: Snapshot, collection: str, authorised: Authorised, now: datetime) -> list[Scope]:
     """The scopes of such entries, each once."""
     rows = view.db.execute(
-        "SELECT s.key FROM scopes s WHERE EXISTS (SELECT 1 FROM cubes c WHERE c.scope = s.scope AND c.entry_key IS NOT NULL"
-        f" AND {_LIVE} AND {_READABLE.format('c')})",
-        (now.timestamp(), *_arguments(authorised)),
+        "SELECT s.key FROM scopes s WHERE EXISTS (SELECT 1 FROM cubes c WHERE c.scope = s.scope"
+        f" AND {_IN_COLLECTION} AND {_LIVE} AND {_READABLE.format('c')})",
+        (*_keys_of(collection), now.timestamp(), *_arguments(authorised)),
     )
     return sorted(scope_of_key(row[0]) for row in rows)

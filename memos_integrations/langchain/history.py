@@ -14,6 +14,8 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from memos_core import Entry
 from memos_integrations.langchain.messages import ScopeLike, answers, as_dict
 
+COLLECTION = "cleared chat histories"
+
 _failed: dict[tuple[str, tuple[str, ...], str], Exception] = {}
 _lock = threading.Lock()
 
@@ -66,16 +68,13 @@ class MemosChatHistory(BaseChatMessageHistory):
         """Begin the session anew. Nothing is erased: `memos.forget` does that."""
         self._raise_earlier()
         entry = Entry(
-            self._marker(), f"The chat history of {self.session} was cleared.", {"at": datetime.now(UTC).isoformat()}, searched=False
+            self.session, f"The chat history of {self.session} was cleared.", {"at": datetime.now(UTC).isoformat()}, searched=False
         )
-        self.memos.write_entries([entry], scope=self.scope)
+        self.memos.write_entries([entry], scope=self.scope, collection=COLLECTION)
 
     def _cleared_at(self) -> datetime | None:
-        marker = self.memos.entry(self._marker(), scope=self.scope)
+        marker = self.memos.entry(self.session, scope=self.scope, collection=COLLECTION)
         return None if marker is None else marker.identifiers.occurred_at
-
-    def _marker(self) -> str:
-        return f"chat history cleared: {self.session}"
 
     def _key(self) -> tuple[str, tuple[str, ...], str]:
         return (str(self.memos.path), self.scope, self.session)

@@ -18,14 +18,15 @@ from memos_core import Entry, InvalidInput
 from memos_integrations.langchain.messages import ScopeLike
 from memos_integrations.langchain.models import MemosEmbeddings
 
+COLLECTION = "documents"
 Filter = Mapping[str, Any] | Callable[[Document], bool] | None
 
 
 class MemosVectorStore(VectorStore):
     """Documents in a memory directory, searched exactly, after scope and filter, never before.
 
-    memos: an open MemOS; its embedder is used. scope: whose documents; a search also reads the scopes below it. Give documents a scope of
-    their own: recall over that scope finds them too. Ids are the caller's or made here; adding a known id writes a further version of that
+    memos: an open MemOS; its embedder is used. scope: whose documents; a search also reads the scopes below it. Recall over that scope
+    finds them too. Ids are the caller's or made here; adding a known id writes a further version of that
     document, deleting erases. Metadata are JSON and come back as they were. filter: conditions on the metadata, such as
     {"kind": "note", "page": {"$gte": 3}}, or a function of the document. Scores are cosines. Errors of the memory are raised.
     """
@@ -74,7 +75,7 @@ class MemosVectorStore(VectorStore):
             name: Entry(name, text, metadata)
             for name, text, metadata in zip(names, given, metadatas or repeat({}, len(given)), strict=True)
         }
-        self.memos.write_entries(list(entries.values()), scope=self.scope)
+        self.memos.write_entries(list(entries.values()), scope=self.scope, collection=COLLECTION)
         return names
 
     def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:
@@ -82,12 +83,12 @@ class MemosVectorStore(VectorStore):
         _refuse(kwargs)
         if ids is None:
             raise InvalidInput("delete needs the ids of the documents; nothing is erased without being named")
-        self.memos.write_entries([Entry(name) for name in dict.fromkeys(ids)], scope=self.scope)
+        self.memos.write_entries([Entry(name) for name in dict.fromkeys(ids)], scope=self.scope, collection=COLLECTION)
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """The documents of these ids that are there, in their order."""
-        found = (self.memos.entry(name, scope=self.scope) for name in ids)
+        found = (self.memos.entry(name, scope=self.scope, collection=COLLECTION) for name in ids)
         return [_document(cube) for cube in found if cube is not None]
 
     # ------------------------------------------------------------------ search
@@ -127,7 +128,7 @@ class MemosVectorStore(VectorStore):
 
     def _nearest(self, query: str | list[float], k: int, filter: Filter) -> list[tuple[Document, float]]:
         where = (lambda cube: filter(_document(cube))) if callable(filter) else filter
-        hits = self.memos.entries(self.scope, query=query, where=where or None, limit=k)
+        hits = self.memos.entries(self.scope, collection=COLLECTION, query=query, where=where or None, limit=k)
         return [(_document(hit.cube), hit.score) for hit in hits]
 
 
