@@ -29,7 +29,7 @@ from memos_core.recall import Hit
 from memos_core.recall.features import prose
 from memos_core.recall.rank import Reason
 from memos_core.revise import next_version
-from memos_core.store.records import entry_ids, entry_rows, entry_scopes
+from memos_core.store.records import entry_ids, entry_records, entry_rows, entry_scopes
 from memos_core.writing import placed
 
 COLLECTION = "entries"
@@ -123,15 +123,18 @@ class Entries(Bound):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
                 raise InvalidInput(f"{name} must be a whole number from 0, got {value!r}")
         vector = None if query is None else self._vector(query)
-        chosen = where if where is None or callable(where) else _meets(where)
         with self._house.index.lock, self._house.view() as view:
             rows = entry_rows(view, collection, view.authorised(place, who), clock)
-            cubes = view.heads_by_row(rows, clock) if chosen is not None else {}
-            rows = [row for row in rows if chosen is None or chosen(cubes[row])]
-            scores = {} if vector is None else {row: float(each @ vector) for row, each in self._index.vectors(rows).items()}
+            if callable(where):
+                every = view.heads_by_row(rows, clock)
+                rows = [row for row in rows if where(every[row])]
+            elif where:
+                records = entry_records(view, rows)
+                rows = [row for row in rows if matches(None if records[row] is None else json.loads(records[row] or ""), where)]
+            scores = {} if vector is None else self._cosines(rows, vector)
             rows.sort(key=lambda row: -scores.get(row, -np.inf) if vector is not None else 0)
             shown = rows[offset : None if limit is None else offset + limit]
-            cubes = cubes or view.heads_by_row(shown, clock)
+            cubes = view.heads_by_row(shown, clock)
         return [_hit(cubes[row], scores.get(row)) for row in shown]
 
     def entry_scopes(
@@ -148,6 +151,11 @@ class Entries(Bound):
         return self._house.embedder(given) if given else np.zeros((0, self._index.dimensions), dtype=np.float32)
 
     # ------------------------------------------------------------------ inside
+    def _cosines(self, rows: Sequence[int], vector: np.ndarray) -> dict[int, float]:
+        """By row, of those that are searched."""
+        held = self._index.vectors(rows)
+        return dict(zip(held, (np.stack(list(held.values())) @ vector).tolist(), strict=True)) if held else {}
+
     def _vector(self, query: str | Sequence[float]) -> np.ndarray:
         if isinstance(query, str):
             vector: np.ndarray = self._house.embedder([as_text(query, "query")])[0]
@@ -236,13 +244,3 @@ def _checked(entry: Entry) -> Entry:
 
 def _record(entry: Entry) -> str | None:
     return None if entry.record is None else as_json(entry.record, "the record of an entry")
-
-
-def _meets(conditions: Mapping[str, Any]) -> Callable[[MemCube], bool]:
-    """Whether the record of an entry meets some conditions."""
-
-    def meets(cube: MemCube) -> bool:
-        assert isinstance(cube.payload, Plaintext)
-        return matches(None if cube.payload.record is None else json.loads(cube.payload.record), conditions)
-
-    return meets

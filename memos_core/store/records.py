@@ -261,6 +261,12 @@ def entry_rows(view: Snapshot, collection: str, authorised: Authorised, now: dat
     return [row[0] for row in rows]
 
 
+def entry_records(view: Snapshot, rows: Sequence[int]) -> dict[int, str | None]:
+    """What is kept beside some entries, by row."""
+    query = "SELECT row, json_extract(CAST(body AS TEXT), '$.payload.record') FROM cubes WHERE row IN (SELECT value FROM json_each(?))"
+    return dict(view.db.execute(query, (json.dumps(list(rows)),)).fetchall())
+
+
 def entry_scopes(view: Snapshot, collection: str, authorised: Authorised, now: datetime) -> list[Scope]:
     """The scopes of such entries, each once."""
     rows = view.db.execute(
