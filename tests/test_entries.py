@@ -115,6 +115,15 @@ def test_a_key_that_the_row_and_the_content_disagree_on_is_found_by_verify(memos
     assert "is not what its content says" in memos.verify().problems[0]
 
 
+def test_what_is_not_searched_stands_nowhere_but_under_its_key(memos: MemOS) -> None:
+    memos.write_entries([Entry("k", "tea", searched=False), Entry("shown", "milk")], scope=ANA, now=NOW)
+    labels = [label for _, label in memos.tree(ANA).nodes(data="label")]
+    assert "milk" in labels and "tea" not in labels
+    assert [cube.payload.text for cube in memos.timeline(scope=ANA, between=(NOW - DAY, NOW + DAY), now=NOW + DAY)] == ["milk"]
+    assert memos.recall("tea", scope=ANA).text.count("tea") == 0 and memos.entry("k", scope=ANA).payload.text == "tea"
+    assert memos.tick(NOW + DAY) == memos.tick(NOW + DAY) == [] and memos.verify().ok
+
+
 def test_embed_is_what_search_compares_with(memos: MemOS) -> None:
     memos.write_entries([Entry("k", "tea with milk")], scope=ANA)
     vectors = memos.embed(["tea", "tea with milk"])

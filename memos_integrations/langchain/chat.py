@@ -28,7 +28,8 @@ class MemosChat(BaseChatModel):
     One call may name another conversation in `config["configurable"]`: `session` (or `session_id`, `thread_id`) and `scope`. They
     win over the constructor's, so that one instance can serve many users; they are the application's to fill, never the user's.
     The last human message and the final answer are remembered in one transaction before the call returns. A message with tool
-    calls is not final: the turn is remembered when its text answer comes. A stream that fails or is abandoned remembers nothing.
+    calls is not final: the turn is remembered when its text answer comes; but what `with_structured_output` asked for is an answer.
+    A stream that fails or is abandoned remembers nothing.
     What was used, and why, is in `response_metadata["memos"]`. Errors of the memory are raised, never swallowed.
     """
 
@@ -87,41 +88,41 @@ class MemosChat(BaseChatModel):
         """The call's arguments with the scope and session it is for."""
         named = ensure_config(config).get("configurable", {})
         where = {"memory_scope": named.get("scope") or self.scope, "memory_session": session_in(named, self.session)}
-        return {**where, **kwargs}
+        return {**where, "memory_structured": "ls_structured_output_format" in kwargs, **kwargs}
 
-    def _begin(self, messages: Sequence[BaseMessage], kwargs: dict[str, Any]) -> tuple[Turn, dict[str, Any]]:
-        """The turn under way, and the arguments that are left for the model."""
+    def _begin(self, messages: Sequence[BaseMessage], kwargs: dict[str, Any]) -> tuple[Turn, dict[str, Any], bool]:
+        """The turn under way, the arguments that are left for the model, and whether the answer is to be structured."""
         rest = self._addressed(None, kwargs)
-        scope, session = rest.pop("memory_scope"), rest.pop("memory_session")
+        scope, session, structured = (rest.pop(f"memory_{name}") for name in ("scope", "session", "structured"))
         if scope is None:
             raise InvalidInput('MemosChat has no scope: pass scope= or config={"configurable": {"scope": ...}}')
         turn = self.memos.begin(
             [as_dict(message) for message in messages], scope=scope, session=session, token_budget=self.token_budget, k=self.k
         )
-        return turn, rest
+        return turn, rest, structured
 
     # ------------------------------------------------------------------ answering
     def _generate(self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
-        turn, rest = self._begin(messages, kwargs)
+        turn, rest, structured = self._begin(messages, kwargs)
         if self._has_engine():
             reply = self.model.generate(turn.prompt, turn.plan, turn.scope, **self._engine_arguments(messages, stop, rest))
             message = AIMessage(content=reply.text, **_cost(reply, self._model_name()))
             result = ChatResult(generations=[ChatGeneration(message=message)])
         else:
             result = self.model._generate(placed(messages, turn.plan), stop=stop, run_manager=run_manager, **rest)
-        return self._remember(turn, result)
+        return self._remember(turn, result, structured)
 
     async def _agenerate(self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
         if self._has_engine():
             return await super()._agenerate(messages, stop, run_manager, **kwargs)
-        turn, rest = await run_in_executor(None, self._begin, messages, kwargs)
+        turn, rest, structured = await run_in_executor(None, self._begin, messages, kwargs)
         result = await self.model._agenerate(placed(messages, turn.plan), stop=stop, run_manager=run_manager, **rest)
-        return await run_in_executor(None, self._remember, turn, result)
+        return await run_in_executor(None, self._remember, turn, result, structured)
 
     def _stream(
         self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
-        turn, rest = self._begin(messages, kwargs)
+        turn, rest, structured = self._begin(messages, kwargs)
         if self._has_engine():
             with self.model.stream(turn.prompt, turn.plan, turn.scope, **self._engine_arguments(messages, stop, rest)) as pieces:
                 for text in pieces:
@@ -133,14 +134,14 @@ class MemosChat(BaseChatModel):
             yield _last_chunk(turn, **_cost(pieces.reply, self._model_name()))
         elif type(self.model)._stream is BaseChatModel._stream:
             result = self.model._generate(placed(messages, turn.plan), stop=stop, run_manager=run_manager, **rest)
-            yield _as_chunk(self._remember(turn, result))
+            yield _as_chunk(self._remember(turn, result, structured))
         else:
             chunks = []
             for chunk in self.model._stream(placed(messages, turn.plan), stop=stop, run_manager=run_manager, **rest):
                 chunks.append(chunk)
                 yield chunk
             if (whole := merge_chat_generation_chunks(chunks)) is not None:
-                commit(turn, whole.message)
+                commit(turn, whole.message, structured)
                 yield _last_chunk(turn)
 
     async def _astream(
@@ -150,19 +151,19 @@ class MemosChat(BaseChatModel):
             async for chunk in super()._astream(messages, stop, run_manager, **kwargs):
                 yield chunk
             return
-        turn, rest = await run_in_executor(None, self._begin, messages, kwargs)
+        turn, rest, structured = await run_in_executor(None, self._begin, messages, kwargs)
         prompt = placed(messages, turn.plan)
         kind = type(self.model)
         if kind._astream is BaseChatModel._astream and kind._stream is BaseChatModel._stream:
             result = await self.model._agenerate(prompt, stop=stop, run_manager=run_manager, **rest)
-            yield _as_chunk(await run_in_executor(None, self._remember, turn, result))
+            yield _as_chunk(await run_in_executor(None, self._remember, turn, result, structured))
             return
         chunks = []
         async for chunk in self.model._astream(prompt, stop=stop, run_manager=run_manager, **rest):
             chunks.append(chunk)
             yield chunk
         if (whole := merge_chat_generation_chunks(chunks)) is not None:
-            await run_in_executor(None, commit, turn, whole.message)
+            await run_in_executor(None, commit, turn, whole.message, structured)
             yield _last_chunk(turn)
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:
@@ -179,10 +180,10 @@ class MemosChat(BaseChatModel):
             )
         return RunnableBinding(bound=self, kwargs=bound.kwargs, config=bound.config)
 
-    def _remember(self, turn: Turn, result: ChatResult) -> ChatResult:
+    def _remember(self, turn: Turn, result: ChatResult, structured: bool) -> ChatResult:
         """Commit a final answer. The result, with what memory was used for it."""
         first, *others = result.generations
-        commit(turn, first.message)
+        commit(turn, first.message, structured)
         metadata = {**first.message.response_metadata, "memos": used(turn)}
         marked = first.model_copy(update={"message": first.message.model_copy(update={"response_metadata": metadata})})
         return ChatResult(generations=[marked, *others], llm_output=result.llm_output)

@@ -56,10 +56,12 @@ def answers(message: BaseMessage) -> bool:
     return isinstance(message, AIMessage) and not (message.tool_calls or message.invalid_tool_calls)
 
 
-def commit(turn: Turn, message: BaseMessage) -> None:
-    """Remember the turn if the message answers it."""
+def commit(turn: Turn, message: BaseMessage, structured: bool = False) -> None:
+    """Remember the turn if the message answers it. structured: so does a tool call, which is the form that the answer was asked in."""
     if answers(message):
         turn.commit(text_of(message))
+    elif structured and isinstance(message, AIMessage) and message.tool_calls:
+        turn.commit(as_json(message.tool_calls[0]["args"]))
 
 
 def as_json(value: Any) -> str:
