@@ -9,8 +9,7 @@ What the wrapped models cannot do is said by the suites' own flags, and those te
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -61,23 +60,22 @@ class RuleFollower(BaseChatModel):
         return (re.findall(r"'([^']+)'", question) or [question.strip()])[0]
 
 
-@pytest.fixture(scope="module")
-def tiny() -> Iterator[HFEngine]:
-    engine = HFEngine(tiny_model(max_position_embeddings=4096), tiny_tokenizer())
-    yield engine
-    engine.close()
+MODELS: dict[str, Callable[[], Any]] = {
+    "tiny": lambda: HFEngine(tiny_model(max_position_embeddings=4096), tiny_tokenizer()),
+    "smollm": HFEngine.load,
+    "rules": RuleFollower,
+}
 
 
-@pytest.fixture(scope="module")
-def smollm() -> Iterator[HFEngine]:
-    engine = HFEngine.load()
-    yield engine
-    engine.close()
-
-
-@pytest.fixture(scope="module")
-def rules() -> RuleFollower:
-    return RuleFollower()
+@pytest.fixture(scope="class")
+def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[MemOS, Any]]:
+    """One memory and one model for a whole suite; each test has a scope of its own."""
+    model = MODELS[request.cls.wraps]()
+    engine = model if isinstance(model, HFEngine) else None
+    with MemOS.open(tmp_path_factory.mktemp("suite") / "m", embedder=bag_of_words, engine=engine) as memos:
+        yield memos, model
+    if engine is not None:
+        engine.close()
 
 
 class Remembering:
@@ -87,12 +85,10 @@ class Remembering:
     own: dict[str, Any] = {}  # noqa: RUF012  a constant
 
     @pytest.fixture(autouse=True)
-    def _memory(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
-        self.model_inside = request.getfixturevalue(self.wraps)
-        engine = self.model_inside if self.wraps != "rules" else None
-        with MemOS.open(tmp_path / "m", embedder=bag_of_words, engine=engine) as self.memos:
-            self.memos.remember("Ana is allergic to penicillin.", scope="ana")
-            yield
+    def _memory(self, request: pytest.FixtureRequest, opened: tuple[MemOS, Any]) -> None:
+        self.memos, self.model_inside = opened
+        self.scope = ("suite", request.node.name)
+        self.memos.remember("Ana is allergic to penicillin.", scope=self.scope)
 
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
@@ -100,7 +96,7 @@ class Remembering:
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"memos": self.memos, "scope": "ana", "model": self.model_inside, **self.own}
+        return {"memos": self.memos, "scope": self.scope, "model": self.model_inside, **self.own}
 
     supports_model_override = False
 

@@ -41,6 +41,13 @@ def memos(tmp_path: Path) -> Iterator[MemOS]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemOS]:
+    """For suites whose tests do not care what else is in the memory."""
+    with MemOS.open(tmp_path_factory.mktemp("shared") / "m", embedder=bag_of_words) as opened:
+        yield opened
+
+
 # ---------------------------------------------------------------------- MemosVectorStore
 class TestMemosVectorStore(VectorStoreIntegrationTests):
     @pytest.fixture
@@ -124,8 +131,8 @@ def test_what_the_vector_store_does_not_do_is_said(memos: MemOS) -> None:
 # ---------------------------------------------------------------------- embeddings and models of LangChain's
 class TestMemosEmbeddings(EmbeddingsIntegrationTests):
     @pytest.fixture(autouse=True)
-    def _memory(self, memos: MemOS) -> None:
-        self.memos = memos
+    def _memory(self, shared: MemOS) -> None:
+        self.memos = shared
 
     @property
     def embeddings_class(self) -> type[Embeddings]:
@@ -275,8 +282,8 @@ class OneTool:
     """What both suites ask of a test class."""
 
     @pytest.fixture(autouse=True)
-    def _memory(self, memos: MemOS, named: str) -> None:
-        self.made, self.example = memory_tools(memos=memos, scope=ANA, names=[named])[0], EXAMPLES[named]
+    def _memory(self, shared: MemOS, named: str) -> None:
+        self.made, self.example = memory_tools(memos=shared, scope=ANA, names=[named])[0], EXAMPLES[named]
 
     @property
     def tool_constructor(self) -> Any:
