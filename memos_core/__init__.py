@@ -20,6 +20,7 @@ from memos_core.cube import (
     Usage,
 )
 from memos_core.differences import Diff
+from memos_core.entries import Entry
 from memos_core.errors import (
     AccessDenied,
     EmbedderMismatch,
@@ -58,6 +59,7 @@ __all__ = [  # noqa: RUF022  in plain order
     "Diff",
     "EmbedderMismatch",
     "EngineError",
+    "Entry",
     "Explanation",
     "Exported",
     "Governance",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memos_core.store import SQLiteStore
-from memos_core.store.records import broken_merges
+from memos_core.store.records import broken_merges, searchable
 from memos_core.store.snapshot import Snapshot
 
 
@@ -25,7 +25,7 @@ def verify(store: SQLiteStore, view: Snapshot, indexed: int) -> Verification:
         problems += view.broken_chains()
         problems += broken_merges(view)
         problems += [problem for blob in sorted(view.blobs() - view.dropped_blobs()) if (problem := store.blobs.problem(blob))]
-        if indexed != (held := view.counts()["plaintext"]):
+        if indexed != (held := searchable(view)):
             problems.append(f"the index holds {indexed} memories and the store {held}; delete index.faiss")
     return Verification(not problems, tuple(problems))
 

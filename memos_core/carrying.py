@@ -159,8 +159,14 @@ def _searchables(
         same = True
     except EmbedderMismatch:
         same = False
+
+    def unsearched(cube: Any) -> bool:  # an entry that is found by its key alone
+        return cube.vector is None and contents.heads[cube.id].identifiers.key is not None
+
     places = {cube.id: place for place, cube in enumerate(cube for cube in contents.tables["cubes"] if cube.vector is not None)}
-    texts = [cube.id for cube in wanted if isinstance(contents.heads[cube.id].payload, Plaintext)]
+    texts = [
+        cube.id for cube in wanted if isinstance(contents.heads[cube.id].payload, Plaintext) and (cube.id in places or not unsearched(cube))
+    ]
     found: dict[CubeId, Searchable] = {}
     for start in range(0, len(texts), _BATCH):
         part = texts[start : start + _BATCH]

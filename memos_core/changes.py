@@ -33,6 +33,7 @@ class Add:
 
     into: a cube that says the same already; while it stands, the message is kept with it instead: its text, its source, its count.
     relations: what the new cube has to do with others; those that are gone meanwhile are left out.
+    Refused (VersionConflict) where its scope holds an entry of the same key.
     """
 
     cube: MemCube
@@ -49,7 +50,10 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Revise:
-    """The next version of a cube. Refused (VersionConflict) unless the head is at cube.version - 1."""
+    """The next version of a cube. Refused (VersionConflict) unless the head is at cube.version - 1.
+
+    hidden: what is searched of it is taken away; it is found by its id or key alone from now on.
+    """
 
     cube: MemCube
     actor: Actor
@@ -57,6 +61,7 @@ class Revise:
     searchable: Searchable | None = None
     detail: str = ""
     place: Place | None = None
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,10 +234,10 @@ class Imported:
     """What came of an import, in ids. added: cubes that were not here. grown: that went on in the archive from where they stood here. known: how many
     were here as they are there. same: what this memory holds under another id, since it was told the same message: theirs, ours.
 
-    forgotten: left out, since they, or what they were made of, have been forgotten here. differing: left out, since both memories have changed them
-    each in its own way; ours stands. forgotten_there: still here, though the other memory has forgotten them; `forget` follows it.
-    unfounded: KV and modules left out, since what they were made of is not here. unrecognised: added, but a replay of their message would not be
-    known. embedded: vectors were computed anew, by another embedder.
+    forgotten: left out, since they, or what they were made of, have been forgotten here. differing: left out, since both memories have
+    changed them each in its own way, or keep another entry under their key; ours stands. forgotten_there: still here, though the other
+    memory has forgotten them; `forget` follows it. unfounded: KV and modules left out, since what they were made of is not here.
+    unrecognised: added, but a replay of their message would not be known. embedded: vectors were computed anew, by another embedder.
     """
 
     added: tuple[CubeId, ...] = ()

@@ -105,7 +105,8 @@ class ImagePart(Frozen):
 
 
 class Plaintext(Frozen):
-    """Text that a person can read; the source of every derived payload. record: what it was made of, where it states part of a graph.
+    """Text that a person can read; the source of every derived payload. record: what it was made of, where it states part of a graph,
+    or what the caller keeps with an entry.
 
     parts: images; each stands in the text as [image: caption].
     """
@@ -229,6 +230,7 @@ class Identifiers(Frozen):
     valid_from, valid_to: from when and until when it was true; None for no known bound.
     sources: the callers' ids of the messages it came from, verbatim. mentions: how many messages said it, merged ones included.
     speaker: who said it. path: task / concept, as given. fingerprint: of the text in what it was said in, 64 hexadecimal digits.
+    collection, key: of an entry, what the caller keeps it under, unique in its scope; None for everything else.
     """
 
     created_at: datetime
@@ -245,6 +247,8 @@ class Identifiers(Frozen):
     speaker: str | None = None
     sources: tuple[str, ...] = ()
     mentions: int = 1
+    collection: str | None = None
+    key: str | None = None
 
 
 class Access(Frozen):
@@ -355,6 +359,11 @@ def as_scope(value: str | Iterable[str], what: str = "scope") -> Scope:
 def scope_key(scope: Scope) -> str:
     """One text per scope; the key of a scope is a prefix of the keys below it, and of no other's."""
     return "".join(part + "\x1f" for part in scope)
+
+
+def entry_key(collection: str, key: str) -> str:
+    """One text per key of a collection; those of a collection, and of no other, begin with `entry_key(collection, "")`."""
+    return f"{collection}\x1f{key}"
 
 
 def scope_of_key(key: str) -> Scope:

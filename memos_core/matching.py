@@ -111,7 +111,13 @@ class Matcher:
         """Whether one says what the other said, and both are kept on the same terms."""
         one, two = entry.cube, other.cube
         terms = [
-            (cube.governance.access, cube.governance.expires_at is None, cube.identifiers.semantic_type, getattr(cube.payload, "parts", ()))
+            (
+                cube.governance.access,
+                cube.governance.expires_at is None,
+                cube.identifiers.semantic_type,
+                getattr(cube.payload, "parts", ()),
+                cube.identifiers.key,
+            )
             for cube in (one, two)
         ]
         placed = not one.identifiers.path or one.identifiers.path == two.identifiers.path

@@ -32,6 +32,7 @@ from memos_core.cube import (
     as_validity,
 )
 from memos_core.embed import CANARIES, CachedEmbedder, check_identity, late_embedder, local_embedder
+from memos_core.entries import Entries
 from memos_core.errors import InvalidInput
 from memos_core.house import House
 from memos_core.index import Index
@@ -56,12 +57,27 @@ from memos_core.turns import begun
 from memos_core.writing import bring_up, kept
 
 
-def generating(engine: Any) -> Callable[[str], str]:
-    """An engine as a callable from a prompt to text."""
-    return lambda prompt: str(engine.generate([{"role": "user", "content": prompt}], max_new_tokens=512).text)
+def as_model(given: Any) -> Callable[[str], str] | None:
+    """A callable from a prompt to text, as it is or from a model: LangChain's, LlamaIndex's, or an HFEngine. Raises InvalidInput."""
+    if callable(getattr(given, "invoke", None)):  # LangChain's: text, or a message
+
+        def invoked(prompt: str) -> str:
+            answer = given.invoke(prompt)
+            return answer if isinstance(answer, str) else str(answer.text)
+
+        return invoked
+    if callable(getattr(given, "complete", None)):  # LlamaIndex's
+        return lambda prompt: str(given.complete(prompt).text)
+    if callable(getattr(given, "generate", None)):
+        return lambda prompt: str(given.generate([{"role": "user", "content": prompt}], max_new_tokens=512).text)
+    if given is not None and not callable(given):
+        raise InvalidInput(
+            f"model must be a callable from a prompt to text, or a model of LangChain or LlamaIndex, got {type(given).__name__}"
+        )
+    return given  # type: ignore[no-any-return]
 
 
-class MemOS(Lifecycle, Browsing, Sources, Archiving, Scheduling):
+class MemOS(Lifecycle, Browsing, Sources, Archiving, Entries, Scheduling):
     """A memory: one directory, many scopes. Open it with `MemOS.open`."""
 
     @classmethod
@@ -82,8 +98,8 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Scheduling):
         """Open a directory, or make it. A context manager; `close()` otherwise.
 
         embedder: n texts to float32 [n, d], or embeddings of LangChain or LlamaIndex; without one, all-MiniLM-L6-v2 on this machine.
-        engine: an HFEngine, for KV reuse.
-        model: any callable from a prompt to text, or an HFEngine: it judges what the rules find and reads facts out of messages.
+        engine: an HFEngine, for KV reuse. model: any callable from a prompt to text, a model of LangChain's or LlamaIndex's, or an HFEngine:
+        it judges what the rules find and reads facts out of messages.
         on_conflict: what is made of contradictions. thresholds: when memory moves by its use, such as LATENCY, MEMORY or QUALITY. policy: a
         function (view, thresholds, now) -> Move | None that is asked before they decide, scope by scope; see `Policy`.
         captioner: an image's bytes and mime type to a caption, for images that come without one. credit: how `usage.uses` is counted: by
@@ -94,10 +110,7 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Scheduling):
         rule, counted_by = as_member(OnConflict, on_conflict, "on_conflict"), as_member(Credit, credit, "credit")
         if counted_by is Credit.ATTENTION and not hasattr(engine, "influence"):
             raise InvalidInput("credit='attention' needs a model that can be looked into: MemOS.open(..., engine=HFEngine.load())")
-        if not callable(model) and callable(getattr(model, "generate", None)):
-            model = generating(model)
-        if model is not None and not callable(model):
-            raise InvalidInput(f"model must be a callable from a prompt to text, got {type(model).__name__}")
+        judge = as_model(model)
         cached = None if embedder is None and late else CachedEmbedder(embedder if embedder is not None else local_embedder())
         store = SQLiteStore(path)
         try:
@@ -118,7 +131,7 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Scheduling):
         except BaseException:
             store.close()
             raise
-        return cls(House(store, cached, index, engine, rule, model, captioner, counted_by), thresholds or Thresholds(), policy)
+        return cls(House(store, cached, index, engine, rule, judge, captioner, counted_by), thresholds or Thresholds(), policy)
 
     @classmethod
     def import_(cls, file: str | Path, into: str | Path, *, progress: Progress | None = None, **settings: Any) -> MemOS:

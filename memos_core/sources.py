@@ -101,7 +101,8 @@ class Sources(Bound):
         with self._house.view() as view:
             rows = [fact.row for fact in view.filed(view.authorised(place, who), clock)]
             cubes = view.heads_by_row(rows, clock)
-        payloads = [cubes[row].payload for row in rows if row in cubes and cubes[row].state in (State.ACTIVE, State.CONTESTED)]
+        stand = [cubes[row] for row in rows if row in cubes and cubes[row].state in (State.ACTIVE, State.CONTESTED)]
+        payloads = [cube.payload for cube in stand if cube.identifiers.key is None]  # the record of an entry is its caller's
         made: nx.Graph[Any] = graph(payload.record for payload in payloads if isinstance(payload, Plaintext) and payload.record is not None)
         return made
 

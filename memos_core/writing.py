@@ -40,19 +40,19 @@ def new_facts(
     if not fresh:
         return adds
     new = [(add, vectors[digest]) for add, digest in zip(adds, digests, strict=True) if digest in fresh]
-    placed = dict(zip((add.cube.id for add, _ in new), _placed(house, template, new), strict=True))
+    ready = dict(zip((add.cube.id for add, _ in new), placed(house, template, new), strict=True))
     looking = house.on_conflict is not OnConflict.IGNORE
     with house.view() as view:
         matcher = Matcher(house, view, view.scope_number(template.scope), clock)
         for add, vector in new:
-            add = placed[add.cube.id]
+            add = ready[add.cube.id]
             said = stated(add.cube) if looking else ()
             found = filed(house.store.secret, add.cube, vector, said)
-            placed[add.cube.id] = matcher.matched(replace(add, searchable=found), said)
-    return [placed.get(add.cube.id, add) for add in adds]
+            ready[add.cube.id] = matcher.matched(replace(add, searchable=found), said)
+    return [ready.get(add.cube.id, add) for add in adds]
 
 
-def _placed(house: House, template: Template, new: Sequence[tuple[Add, np.ndarray]]) -> list[Add]:
+def placed(house: House, template: Template, new: Sequence[tuple[Add, np.ndarray]]) -> list[Add]:
     """The adds of new facts, each with the place in the hierarchy that it will have, and its fingerprint."""
     with house.index.lock, house.view() as view:
         draft = house.index.draft(view.scope_number(template.scope), () if template.session is None else (template.session,))

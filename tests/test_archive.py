@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import NOW, bag_of_words
 
-from memos_core import AccessDenied, InvalidInput, MemOS, NotFound, SchemaTooNew, StoreCorrupt, StoreUnusable
+from memos_core import AccessDenied, Entry, InvalidInput, MemOS, NotFound, SchemaTooNew, StoreCorrupt, StoreUnusable
 from memos_core.archive import Reader, checked
 from memos_core.archive.shapes import COLUMNS
 from memos_core.changes import Add
@@ -56,6 +56,21 @@ def target(tmp_path: Path) -> Iterator[MemOS]:
 
 
 # ---------------------------------------------------------------------- what is in one
+
+
+def test_entries_are_carried_with_their_keys_and_a_taken_key_stays(target: MemOS, tmp_path: Path) -> None:
+    kept = [Entry("diet", "No milk.", {"since": 2020}), Entry("pin", "by its key alone", [1, None], searched=False)]
+    with opened(tmp_path / "entries") as memos:
+        memos.write_entries(kept, scope=ANA, now=NOW)
+        memos.export(tmp_path / "entries.zip")
+    target.write_entries([Entry("diet", "No nuts.")], scope=ANA, now=NOW)
+    came = target.import_archive(tmp_path / "entries.zip")
+    assert (len(came.added), len(came.differing)) == (1, 1) and target.verify().ok
+    diet, pin = (target.entry(key, scope=ANA) for key in ("diet", "pin"))
+    assert diet is not None and diet.payload.text == "No nuts."
+    assert pin is not None and json.loads(pin.payload.record or "") == [1, None]
+    assert [hit.cube.id for hit in target.entries(ANA, query="milk")] == [diet.id, pin.id]
+    assert pin.id not in [hit.cube.id for hit in target.recall("by its key alone", scope=ANA).hits]
 
 
 def test_an_archive_holds_everything_and_says_what(full: MemOS, target: MemOS, tmp_path: Path) -> None:

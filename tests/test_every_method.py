@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import NOW, bag_of_words
 
-from memos_core import AccessDenied, Activation, MemOS, StoreUnusable
+from memos_core import AccessDenied, Activation, Entry, MemOS, StoreUnusable
 from memos_core.changes import Add, Record, Relate
 from memos_core.conflict.resolution import Related
 from memos_core.cube import LOCAL_OWNER, ActivationForm, Parameter, ParameterForm, State, new_id
@@ -76,6 +76,7 @@ REFUSED: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "usage": lambda m, id, kv, who: m.usage(ANA, **who),
     "export": lambda m, id, kv, who: m.export(m.path / "archive.zip", scope=ANA, overwrite=True, **who),
     "import_archive": lambda m, id, kv, who: m.import_archive(archived(m), **who),
+    "write_entries": lambda m, id, kv, who: m.write_entries([Entry("k", "x")], scope=ANA, **who),
     "prefetch": lambda m, id, kv, who: m.prefetch(ANA, **who),
     "worker": lambda m, id, kv, who: (m if not who else m.as_actor(who["actor"])).worker(),
     "tick": lambda m, id, kv, who: (m if not who else m.as_actor(who["actor"])).tick(NOW),
@@ -90,9 +91,12 @@ EMPTY: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "graph": lambda m, id, kv, who: m.graph(ANA, **who),
     "timeline": lambda m, id, kv, who: m.timeline(scope=ANA, between=("2000-01-01T00:00Z", "2100-01-01T00:00Z"), **who),
     "moves": lambda m, id, kv, who: [*m.moves(ANA, **who), *m.moves(**who)],
+    "entry": lambda m, id, kv, who: filter(None, [m.entry("diet", scope=ANA, **who)]),
+    "entries": lambda m, id, kv, who: m.entries(ANA, **who),
+    "entry_scopes": lambda m, id, kv, who: m.entry_scopes(ANA, **who),
     "audit": lambda m, id, kv, who: [*m.audit(ANA, **who), *m.audit(id=id, **who)],
 }
-OPEN = {"as_actor", "check_archive", "close", "import_", "open", "path", "relation"}  # touch no memory
+OPEN = {"as_actor", "check_archive", "close", "embed", "import_", "open", "path", "relation"}  # touch no memory
 NUMBERS = {"stats", "verify"}  # of the directory as a whole; no content, no names of scopes
 
 
@@ -110,6 +114,7 @@ def house(memos: MemOS) -> tuple[MemOS, str, str]:
     memos._store.commit([Relate(Related(done.id, other.id), LOCAL_OWNER, NOW)])
     memos.begin(TALK, scope=ANA, session="s").commit("No.")
     memos.remember_graph([("Ana", "knows", "Ben")], scope=ANA)
+    memos.write_entries([Entry("diet", "Ana eats no fish.")], scope=ANA)
     blob = memos._store.blobs.put(b"keys and values")
     payload = Activation(form=ActivationForm.KV, blob=blob, prefix_key="p", tokens=1, bytes=15, model="m")
     cube = activation_cube(payload, ANA, NOW)

@@ -250,7 +250,14 @@ def test_structured_output_goes_through_the_memory(memos: MemOS) -> None:
     memos.remember(FACT, scope=ANA)
     model = Scripted(script=[calling("Safe", safe=False)])
     assert MemosChat(memos=memos, scope=ANA, model=model).with_structured_output(Safe).invoke(QUESTION) == Safe(safe=False)
-    assert FACT in model.seen[0][0].text and said(memos) == []  # a tool call is no answer to remember
+    assert FACT in model.seen[0][0].text
+    assert said(memos) == [("user", QUESTION), ("assistant", '{"safe": false}')]  # here the call is the answer
+    list(
+        MemosChat(memos=memos, scope=ANA, session="b", model=Scripted(script=[calling("Safe", safe=True)]))
+        .with_structured_output(Safe)
+        .stream("So?")
+    )
+    assert said(memos, session="b") == [("user", "So?"), ("assistant", '{"safe": true}')]
 
 
 def test_a_write_that_fails_reaches_the_caller(memos: MemOS) -> None:

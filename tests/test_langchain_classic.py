@@ -10,16 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.language_models import FakeListLLM
+from langchain_core.language_models import BaseChatModel, FakeListLLM
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder, PromptTemplate
+from langchain_core.tools import tool
+from pydantic import Field
 
 from memos_core import InvalidInput, MemOS, MissingExtra, StoreUnusable
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
+    from langchain_classic.agents import AgentExecutor, create_react_agent, create_tool_calling_agent
     from langchain_classic.base_memory import BaseMemory
     from langchain_classic.chains import ConversationChain, LLMChain
+    from langchain_classic.memory import CombinedMemory, ConversationBufferMemory, ReadOnlySharedMemory, SimpleMemory
 
     from memos_integrations import langchain_classic as door
     from memos_integrations.langchain_classic import MemosMemory
@@ -131,6 +136,112 @@ async def test_async_and_a_write_that_fails(memos: MemOS) -> None:
         chain.invoke({"input": "Anything?"})
     with pytest.raises(StoreUnusable):
         memory.save_context({"input": "a"}, {"response": "b"})
+
+
+# ---------------------------------------------------------------------- conventions, and agents
+@pytest.mark.parametrize("return_messages", [False, True])
+@pytest.mark.parametrize("memory_key", ["history", "chat_history"])
+@pytest.mark.parametrize(("input_key", "output_key"), [(None, None), ("input", "text"), ("input", None)])
+def test_it_is_the_buffer_as_long_as_there_is_nothing_to_recall(
+    memos: MemOS, return_messages: bool, memory_key: str, input_key: str | None, output_key: str | None
+) -> None:
+    keys: dict[str, Any] = {"memory_key": memory_key, "input_key": input_key, "output_key": output_key}
+    keys |= {"return_messages": return_messages, "human_prefix": "Patient", "ai_prefix": "Nurse"}
+    place = MessagesPlaceholder(memory_key) if return_messages else ("human", f"{{{memory_key}}}")
+    prompt = ChatPromptTemplate.from_messages([("system", "Be brief."), place, ("human", "{input}")])
+    seen = []
+    for memory in (MemosMemory(memos=memos, scope=ANA, **keys), ConversationBufferMemory(**keys)):
+        llm = Recording(responses=[f"Answer {number}." for number in range(6)], seen=[])
+        chain = LLMChain(llm=llm, prompt=prompt, memory=memory)
+        for number in range(6):
+            given = {"input": f"Question {number}?"}
+            assert chain.invoke(given)["text"] == f"Answer {number}." and given == {"input": f"Question {number}?"}
+        seen.append((llm.seen, memory.load_memory_variables({})[memory_key]))
+    (mine, held), (theirs, expected) = seen
+    assert mine == theirs
+    shown = [[(type(each), each.text) for each in messages] if return_messages else messages for messages in (held, expected)]
+    assert shown[0] == shown[1] and memos.stats()["counts"]["plaintext"] == 12
+
+
+@tool
+def clock() -> str:
+    """The time."""
+    return "It is nine."
+
+
+class Calling(BaseChatModel):
+    """Calls the clock first, then answers; keeps the prompts it saw."""
+
+    seen: list[list[str]] = Field(default_factory=list)
+
+    @property
+    def _llm_type(self) -> str:
+        return "calling"
+
+    def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
+        self.seen.append([message.text for message in messages])
+        told = messages[-1].type == "tool"
+        calls = [] if told else [{"name": "clock", "args": {}, "id": f"c{len(self.seen)}"}]
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(f"Nine ({len(self.seen)})." if told else "", tool_calls=calls))])
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+        return self
+
+
+@pytest.mark.parametrize("steps", [False, True])
+async def test_an_agent_executor_that_calls_tools_remembers_each_turn_once(memos: MemOS, steps: bool) -> None:
+    memos.remember(FACT, scope=ANA)
+    prompt = ChatPromptTemplate.from_messages(
+        [("system", "Be brief."), MessagesPlaceholder("chat_history"), ("human", "{input}"), MessagesPlaceholder("agent_scratchpad")]
+    )
+    llm = Calling()
+    memory = MemosMemory(memos=memos, scope=ANA, session="s", memory_key="chat_history", return_messages=True, output_key="output")
+    executor = AgentExecutor(
+        agent=create_tool_calling_agent(llm, [clock], prompt), tools=[clock], memory=memory, return_intermediate_steps=steps
+    )
+    for number in range(6):
+        given = {"input": f"What time is it for penicillin ({number})?"}
+        done = await executor.ainvoke(given) if number % 2 else executor.invoke(given)
+        assert done["output"] == f"Nine ({2 * number + 2})." and ("intermediate_steps" in done) is steps
+    expected = [text for number in range(6) for text in (f"What time is it for penicillin ({number})?", f"Nine ({2 * number + 2}).")]
+    assert said(memos, "s") == expected and memos.stats()["counts"]["turns"] == 6
+    assert all(any(FACT in text for text in prompt) for prompt in llm.seen)
+    assert sum(FACT in text for text in llm.seen[-1]) == 1  # it stays where it was placed, once
+
+
+def test_an_agent_executor_by_text_remembers_each_turn_once(memos: MemOS) -> None:
+    memos.remember(FACT, scope=ANA)
+    template = "{chat_history}\nTools: {tools} {tool_names}\nQuestion: {input}\n{agent_scratchpad}"
+    answers = [text for number in range(6) for text in ("Action: clock\nAction Input: ", f"Final Answer: Nine {number}.")]
+    llm = Recording(responses=answers, seen=[])
+    memory = MemosMemory(memos=memos, scope=ANA, session="s", memory_key="chat_history")
+
+    @tool
+    def clock(text: str = "") -> str:
+        """The time."""
+        return "It is nine."
+
+    agent = create_react_agent(llm, [clock], PromptTemplate.from_template(template))
+    executor = AgentExecutor(agent=agent, tools=[clock], memory=memory, handle_parsing_errors=False)
+    for number in range(6):
+        assert executor.invoke({"input": f"Penicillin {number}?"})["output"] == f"Nine {number}."
+    assert said(memos, "s") == [text for number in range(6) for text in (f"Penicillin {number}?", f"Nine {number}.")]
+    assert all(FACT in prompt for prompt in llm.seen) and len(llm.seen) == 12
+    memos.close()
+    with pytest.raises(StoreUnusable):
+        executor.invoke({"input": "And now?"})
+
+
+def test_it_goes_together_with_other_memories(memos: MemOS) -> None:
+    memory = MemosMemory(memos=memos, scope=ANA, session="s", input_key="input")
+    both = CombinedMemory(memories=[memory, SimpleMemory(memories={"tone": "kind"})])
+    llm = Recording(responses=["Noted.", "Tea.", "x"], seen=[])
+    prompt = PromptTemplate.from_template("{tone} {history} {input}")
+    LLMChain(llm=llm, prompt=prompt, memory=both).invoke({"input": "I like tea."})
+    assert said(memos, "s") == ["I like tea.", "Noted."]
+    reader = LLMChain(llm=llm, prompt=PromptTemplate.from_template("{history} {input}"), memory=ReadOnlySharedMemory(memory=memory))
+    assert "I like tea." in llm.seen[0] and reader.invoke({"input": "What?"})["text"] == "Tea."
+    assert "Human: I like tea." in llm.seen[1] and said(memos, "s") == ["I like tea.", "Noted."]
 
 
 def test_a_missing_framework_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ LAYERS: list[set[str]] = [
     {"errors"},
     {"cube"},
     set(
-        """access analyse changes clashes conflict credit differences duplicate embed examination gardening habits
+        """access analyse changes clashes conflict credit differences duplicate embed examination filters gardening habits
         hierarchy intake labels lessons lifespan outline parse past plan policies policy rates readiness recall
         residency revise routing statements turn value when""".split()
     ),
@@ -27,7 +27,7 @@ LAYERS: list[set[str]] = [
         tending traffic transform turns worker writing""".split()
     ),
     {"bound"},
-    {"archiving", "browsing", "forms", "lifecycle", "parameters", "scheduling", "sources"},
+    {"archiving", "browsing", "entries", "forms", "lifecycle", "parameters", "scheduling", "sources"},
     {"memos"},
     {"__init__"},
 ]
@@ -131,6 +131,7 @@ def test_importing_the_core_loads_no_model_library() -> None:
         ("torch", "import memos_core.hf; memos_core.hf.HFEngine", "hf"),
         ("torch", "from memos_core import MemOS; MemOS.open('never.memos')", "hf"),
         ("langchain_core", "import memos_integrations.langchain", "langchain"),
+        ("langgraph", "import memos_integrations.langgraph", "langchain"),
         ("langchain_classic", "import memos_integrations.langchain_classic", "langchain-classic"),
         ("llama_index", "import memos_integrations.llamaindex", "llamaindex"),
         ("typer", "from memos_integrations.cli import main; main()", "cli"),

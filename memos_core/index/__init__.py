@@ -113,10 +113,10 @@ class Index:
         self._labels |= {concept: frozenset(hashed(words(label)).tolist()) for concept, label in view.given_labels(self.seq)}
         pending: list[Event] = []
         for event in view.events_since(self.seq):
-            if event.kind != "plaintext" or event.vector_seq is None:
-                continue
             position = self._position.get(event.row)
-            if position is not None and self._columns["vector_seq"][position] == event.vector_seq:
+            if event.vector_seq is None:  # not text, or not to be found
+                self._drop(event.row)
+            elif position is not None and self._columns["vector_seq"][position] == event.vector_seq:
                 self._leave(position)
                 self._describe(position, event)
             else:
@@ -357,7 +357,8 @@ class Index:
     def vectors(self, rows: Collection[int]) -> dict[int, np.ndarray]:
         """float32 [d] of each of the rows that is here."""
         with self.lock:
-            return {row: self._matrix()[self._position[row]].copy() for row in rows if row in self._position}
+            held = {row: self._position[row] for row in rows if row in self._position}
+            return dict(zip(held, self._matrix()[list(held.values())], strict=True))  # a copy, gathered at once
 
     def _places(self, wanted: frozenset[int], concepts: np.ndarray) -> np.ndarray:
         """How much of the name of each row's place the query says, 0 to 1."""
@@ -371,8 +372,7 @@ class Index:
         if not len(positions):
             return np.zeros(0)
         if 2 * len(positions) > self._count:  # a product with everything is cheaper than gathering rows
-            scores: np.ndarray = (self._matrix() @ vector)[positions]
-            return scores.astype(np.float64)
+            return np.asarray((self._matrix() @ vector)[positions], dtype=np.float64)
         selected = faiss.SearchParameters(sel=faiss.IDSelectorArray(positions))  # type: ignore[call-arg]
         best, found = self._vectors.search(vector[None], len(positions), params=selected)
         out = np.empty(len(positions))

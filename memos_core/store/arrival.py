@@ -17,11 +17,11 @@ from typing import Any
 
 from memos_core.changes import Arrive, Imported
 from memos_core.conflict.resolution import Related, Resolution
-from memos_core.cube import CubeId, MemCube, Scope, State, blob_of
+from memos_core.cube import CubeId, MemCube, Scope, State, blob_of, entry_key
 from memos_core.store import agenda
 from memos_core.store.chains import HEAD_COLUMNS, audit, head_columns, scope_ids
 from memos_core.store.disputes import relate, settle_contested
-from memos_core.store.pieces import doom, holder, write_grants, write_searchable
+from memos_core.store.pieces import doom, hide, holder, write_grants, write_searchable
 
 
 def arrive(db: sqlite3.Connection, change: Arrive) -> Imported:
@@ -90,6 +90,13 @@ class _Arrival:
     # ------------------------------------------------------------------ what may come
     def _here(self, id: CubeId) -> bool:
         return self.db.execute("SELECT 1 FROM cubes WHERE id = ?", (id,)).fetchone() is not None
+
+    def _key_taken(self, scope: Scope, head: MemCube) -> bool:
+        """Whether another entry is kept here under the key of this one."""
+        said = head.identifiers
+        taken = (self._number(scope), entry_key(said.collection or "", said.key or ""))
+        found = said.key and self.db.execute("SELECT 1 FROM cubes WHERE scope = ? AND entry_key = ?", taken).fetchone()
+        return bool(found)
 
     def _erased_here(self) -> set[CubeId]:
         there = [row.id for rows in (self.tables["cubes"], self.tables["tombstones"]) for row in rows]
@@ -161,6 +168,9 @@ class _Arrival:
         if told is not None:
             self.same[cube.id] = told.id
             return
+        if self._key_taken(cube.scope, head):
+            self.differing.append(cube.id)
+            return
         if head.payload.kind != "plaintext" and any(id not in self.fresh and id not in self.known for id in self.parents.get(cube.id, ())):
             self.unfounded.append(cube.id)
             return
@@ -216,6 +226,8 @@ class _Arrival:
         found = self.change.searchables.get(cube.id)
         if found is not None:
             write_searchable(self.db, row, self._number(cube.scope), seq, found)
+        elif self.change.heads[cube.id].identifiers.key is not None:
+            hide(self.db, row)
 
     def _keep_blob(self, head: MemCube) -> None:
         if (blob := blob_of(head.payload)) is not None and head.state is not State.ARCHIVED:

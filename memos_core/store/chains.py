@@ -13,7 +13,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from memos_core.cube import Actor, CubeId, MemCube, Scope, ancestors, blob_of, canonical, dumps, scope_key
+from memos_core.cube import Actor, CubeId, MemCube, Scope, ancestors, blob_of, canonical, dumps, entry_key, scope_key
 from memos_core.errors import StoreCorrupt
 
 
@@ -100,7 +100,7 @@ def write_version(
 
 HEAD_COLUMNS = (
     "scope", "seq", "version", "state", "kind", "session", "role", "occurred_at", "expires_at", "valid_from", "valid_to", "priority",
-    "blob", "body",
+    "blob", "entry_key", "body",
 )  # fmt: skip
 
 
@@ -111,7 +111,8 @@ def head_columns(cube: MemCube, scope: int, seq: int, body: bytes) -> tuple[obje
     return (
         scope, seq, cube.version, str(cube.state), cube.payload.kind, identifiers.session, identifiers.role,
         identifiers.occurred_at.timestamp(), _seconds(governance.expires_at), _seconds(identifiers.valid_from),
-        _seconds(identifiers.valid_to), governance.priority, blob, body,
+        _seconds(identifiers.valid_to), governance.priority, blob,
+        None if identifiers.key is None else entry_key(identifiers.collection or "", identifiers.key), body,
     )  # fmt: skip
 
 

@@ -29,12 +29,12 @@ from memos_core.changes import (
     Unqueue,
 )
 from memos_core.conflict.resolution import Resolution
-from memos_core.cube import Activation, CubeId, MemCube, Parameter, Plaintext, State, blob_of, canonical, scope_of_key
+from memos_core.cube import Activation, CubeId, MemCube, Parameter, Plaintext, State, blob_of, canonical, entry_key, scope_of_key
 from memos_core.errors import NotFound, VersionConflict
 from memos_core.store import agenda, arrival, filing, uses
 from memos_core.store.chains import HEAD_COLUMNS, audit, commitment, head_columns, load, next_version, scope_ids, write_version
 from memos_core.store.disputes import follow, relate, settle_contested, untie
-from memos_core.store.pieces import doom, holder, write_grants, write_searchable
+from memos_core.store.pieces import doom, hide, holder, write_grants, write_searchable
 
 
 def apply(db: sqlite3.Connection, change: Change) -> Outcome:
@@ -115,6 +115,10 @@ def _add(db: sqlite3.Connection, change: Add) -> Outcome:
         if not db.execute("SELECT 1 FROM cubes WHERE id = ?", (parent,)).fetchone():
             raise NotFound(f"cube {parent} has been erased meanwhile; nothing can be derived from it")
     scopes = scope_ids(db, cube.governance.scope)
+    said = cube.identifiers
+    taken = (scopes[-1], entry_key(said.collection or "", said.key or ""))
+    if said.key is not None and db.execute("SELECT 1 FROM cubes WHERE scope = ? AND entry_key = ?", taken).fetchone():
+        raise VersionConflict("somebody else has kept something under the same key meanwhile; read it again and repeat the change")
     key = secrets.token_bytes(32)
     seq, body = write_version(db, cube, scopes[-1], key, cube.identifiers.updated_at, change.actor, "add", change.detail)
     columns = (*HEAD_COLUMNS, "id", "key", "identity")
@@ -186,6 +190,8 @@ def _revise(db: sqlite3.Connection, change: Revise) -> Outcome:
     row, scopes, seq = next_version(db, cube, change.actor, change.action, change.detail)
     if change.searchable is not None:
         write_searchable(db, row, scopes[-1], seq, change.searchable)
+    if change.hidden:
+        hide(db, row)
     if change.place is not None:
         filing.file(db, row, scopes[-1], seq, change.place)
     db.execute("DELETE FROM grants WHERE row = ?", (row,))

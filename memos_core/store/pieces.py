@@ -27,6 +27,12 @@ def write_searchable(db: sqlite3.Connection, row: int, scope: int, seq: int, fou
     db.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", [(scope, key, row) for key in found.keys])
 
 
+def hide(db: sqlite3.Connection, row: int) -> None:
+    """Keep nothing of a cube that a search could find."""
+    db.execute("DELETE FROM vectors WHERE row = ?", (row,))
+    db.execute("DELETE FROM keys WHERE row = ?", (row,))
+
+
 def holder(db: sqlite3.Connection, identity: bytes | None) -> MemCube | None:
     """The cube that holds a message already, by itself or merged into it."""
     found = db.execute(

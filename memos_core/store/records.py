@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from memos_core.conflict.resolution import Conflict, Resolution
-from memos_core.cube import CubeId, MemCube, Scope, State, scope_of_key
+from memos_core.cube import CubeId, MemCube, Scope, State, entry_key, scope_key, scope_of_key
 from memos_core.lifespan import halvings
 from memos_core.policy import Budget, Fading
 from memos_core.recall.pairs import Pair
@@ -19,6 +19,7 @@ from memos_core.store.snapshot import Snapshot, below
 
 _READABLE = "({0}.scope IN (SELECT value FROM json_each(?)) OR {0}.row IN (SELECT value FROM json_each(?)))"
 _READABLE_2_3 = "({0}.scope IN (SELECT value FROM json_each(?2)) OR {0}.row IN (SELECT value FROM json_each(?3)))"
+_LIVE = "c.state IN ('active', 'contested', 'superseded') AND (c.expires_at IS NULL OR c.expires_at > ?)"
 _RENEWED = "('update', 'restore', 'rollback')"
 """Changes after which a memory counts as new: somebody has just cared for it."""
 
@@ -216,3 +217,61 @@ def broken_merges(view: Snapshot) -> Iterator[str]:
     ):
         if key is None or detail != committed.hex() or commitment(key, body) != committed:
             yield f"message {seq} merged into cube {id} has been altered"
+
+
+def searchable(view: Snapshot) -> int:
+    """How many memories the index has to hold: all plaintext, but for entries that are not to be found by search."""
+    query = (
+        "SELECT count(*) FROM cubes c WHERE c.kind = 'plaintext' AND"
+        " (c.entry_key IS NULL OR EXISTS (SELECT 1 FROM vectors v WHERE v.row = c.row))"
+    )
+    return int(view.db.execute(query).fetchone()[0])
+
+
+# ---------------------------------------------------------------------- entries
+_IN_COLLECTION = "c.entry_key IS NOT NULL AND c.entry_key >= ? AND c.entry_key < ?"
+
+
+def _keys_of(collection: str) -> tuple[str, str]:
+    """Bounds of the keys of a collection."""
+    first = entry_key(collection, "")
+    return first, first[:-1] + " "  # the character after the separator
+
+
+def entry_ids(view: Snapshot, collection: str, keys: Sequence[tuple[Scope, str]]) -> dict[tuple[Scope, str], tuple[CubeId, bool]]:
+    """The cubes that a collection keeps under these keys, in whatever state; and whether each is searched."""
+    found = {}
+    for scope, key in keys:
+        row = view.db.execute(
+            "SELECT c.id, EXISTS (SELECT 1 FROM vectors v WHERE v.row = c.row) FROM cubes c JOIN scopes s USING (scope)"
+            " WHERE s.key = ? AND c.entry_key = ?",
+            (scope_key(scope), entry_key(collection, key)),
+        ).fetchone()
+        if row:
+            found[scope, key] = (row[0], bool(row[1]))
+    return found
+
+
+def entry_rows(view: Snapshot, collection: str, authorised: Authorised, now: datetime) -> list[int]:
+    """Rows of the entries of a collection that an actor may read and recall may show, in the order in which they were first written."""
+    rows = view.db.execute(
+        f"SELECT c.row FROM cubes c WHERE {_IN_COLLECTION} AND {_LIVE} AND {_READABLE.format('c')} ORDER BY c.row",
+        (*_keys_of(collection), now.timestamp(), *_arguments(authorised)),
+    )
+    return [row[0] for row in rows]
+
+
+def entry_records(view: Snapshot, rows: Sequence[int]) -> dict[int, str | None]:
+    """What is kept beside some entries, by row."""
+    query = "SELECT row, json_extract(CAST(body AS TEXT), '$.payload.record') FROM cubes WHERE row IN (SELECT value FROM json_each(?))"
+    return dict(view.db.execute(query, (json.dumps(list(rows)),)).fetchall())
+
+
+def entry_scopes(view: Snapshot, collection: str, authorised: Authorised, now: datetime) -> list[Scope]:
+    """The scopes of such entries, each once."""
+    rows = view.db.execute(
+        "SELECT s.key FROM scopes s WHERE EXISTS (SELECT 1 FROM cubes c WHERE c.scope = s.scope"
+        f" AND {_IN_COLLECTION} AND {_LIVE} AND {_READABLE.format('c')})",
+        (*_keys_of(collection), now.timestamp(), *_arguments(authorised)),
+    )
+    return sorted(scope_of_key(row[0]) for row in rows)

@@ -167,6 +167,12 @@ CREATE INDEX cubes_due ON cubes (expires_at) WHERE expires_at IS NOT NULL AND st
 CREATE INDEX cubes_blob ON cubes (blob) WHERE blob IS NOT NULL;
 """
 
+_ENTRIES = """
+-- What the caller keeps an entry under; the column says what the body says.
+ALTER TABLE cubes ADD COLUMN entry_key TEXT;
+CREATE UNIQUE INDEX cubes_entry ON cubes (scope, entry_key) WHERE entry_key IS NOT NULL;
+"""
+
 MIGRATIONS: tuple[tuple[int, str, str], ...] = (
     (1, "the first schema", _INITIAL),
     (2, "the hierarchy, and features for ranking", _HIERARCHY),
@@ -174,6 +180,7 @@ MIGRATIONS: tuple[tuple[int, str, str], ...] = (
     (4, "what answers came from", _USES),
     (5, "modules that are to be made again", _MODULES),
     (6, "what use brings, what is due when, and what was moved", _SCHEDULE),
+    (7, "entries under keys of the caller", _ENTRIES),
 )
 VERSION = MIGRATIONS[-1][0]
 

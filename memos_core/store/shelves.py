@@ -55,7 +55,8 @@ class Shelves:
         rows = self.db.execute(
             "SELECT c.id, c.scope, c.concept, coalesce(k.parent, 0), coalesce(k.given, 0), c.row, c.occurred_at, c.body FROM cubes c"
             f" LEFT JOIN concepts k ON k.concept = c.concept WHERE {where} AND c.kind = 'plaintext'"
-            " AND c.state IN ('active', 'contested', 'superseded') AND (c.expires_at IS NULL OR c.expires_at > ?) ORDER BY c.occurred_at, c.row",
+            " AND c.state IN ('active', 'contested', 'superseded') AND (c.expires_at IS NULL OR c.expires_at > ?)"
+            " AND (c.entry_key IS NULL OR EXISTS (SELECT 1 FROM vectors v WHERE v.row = c.row)) ORDER BY c.occurred_at, c.row",
             (*arguments, now.timestamp()),
         )
         found = []
@@ -119,7 +120,7 @@ class Shelves:
             "SELECT EXISTS (SELECT 1 FROM concepts k WHERE k.scope = ?1 AND k.given = 0 AND k.parent <> 0"
             " AND (k.label = '' OR (SELECT count(*) FROM cubes c WHERE c.concept = k.concept AND c.concept <> 0) > 1.33 * k.labelled + 2))"
             " OR EXISTS (SELECT 1 FROM cubes c INDEXED BY cubes_scope_session WHERE c.scope = ?1 AND c.concept = 0 AND c.kind = 'plaintext'"
-            " AND c.state IN ('active', 'contested', 'superseded'))",
+            " AND c.state IN ('active', 'contested', 'superseded') AND EXISTS (SELECT 1 FROM vectors v WHERE v.row = c.row))",
             (scope,),
         ).fetchone()
         return bool(found[0])

@@ -1,0 +1,236 @@
+"""MemosChat: a chat model that remembers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
+from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, ensure_config, run_in_executor
+from pydantic import Field, model_validator
+
+from memos_core import InvalidInput, NotAvailable, Turn
+from memos_integrations.langchain.messages import ScopeLike, as_dict, commit, placed
+from memos_integrations.langchain.running import session_in
+
+
+class MemosChat(BaseChatModel):
+    """A chat model with memory: each call recalls, puts what fits before the user's message, answers, and remembers the turn.
+
+    memos: an open MemOS. scope: whose memory. model: any chat model, or an HFEngine, whose KV of the memory is then reused.
+    session: the conversation; without one, "default". token_budget: tokens that memory may take of a prompt. k: memories recalled
+    per turn. max_tokens: length of an HFEngine's answer.
+
+    One call may name another conversation in `config["configurable"]`: `session` (or `session_id`, `thread_id`) and `scope`. They
+    win over the constructor's, so that one instance can serve many users; they are the application's to fill, never the user's.
+    The last human message and the final answer are remembered in one transaction before the call returns. A message with tool
+    calls is not final: the turn is remembered when its text answer comes; but what `with_structured_output` asked for is an answer.
+    A stream that fails or is abandoned remembers nothing.
+    What was used, and why, is in `response_metadata["memos"]`. Errors of the memory are raised, never swallowed.
+    """
+
+    memos: Any = Field(repr=False, exclude=True)
+    scope: ScopeLike | None = None
+    model: Any = Field(repr=False, exclude=True)
+    session: str | None = None
+    token_budget: int = 512
+    k: int = 8
+    max_tokens: int = 256
+    cache: Any = False  # an answer from LangChain's cache would pass the memory by
+
+    @model_validator(mode="after")
+    def _check_model(self) -> MemosChat:
+        if isinstance(self.model, BaseChatModel):
+            self.profile = self.profile or self.model.profile
+            self.rate_limiter = self.rate_limiter or self.model.rate_limiter
+        elif not self._has_engine():
+            raise InvalidInput(f"model must be a LangChain chat model or an HFEngine, got {type(self.model).__name__}")
+        return self
+
+    @property
+    def _llm_type(self) -> str:
+        return "memos-chat"
+
+    def _get_ls_params(self, stop: Any = None, **kwargs: Any) -> Any:
+        own = {**super()._get_ls_params(stop=stop, **kwargs), "ls_model_name": kwargs.get("model") or self._model_name()}
+        return own if self._has_engine() else {**own, **self.model._get_ls_params(stop=stop, **kwargs)}
+
+    # ------------------------------------------------------------------ which conversation
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:
+        """Answer, and remember the turn. Raises what the model or the memory raises."""
+        return super().invoke(input, config, **self._addressed(config, kwargs))
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:
+        """Answer, and remember the turn; the memory is read and written in a worker thread."""
+        return await super().ainvoke(input, config, **self._addressed(config, kwargs))
+
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[AIMessageChunk]:
+        """Answer piece by piece; the turn is remembered before the last, empty piece."""
+        return super().stream(input, config, **self._addressed(config, kwargs))
+
+    def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[AIMessageChunk]:
+        """Answer piece by piece; the turn is remembered before the last, empty piece."""
+        return super().astream(input, config, **self._addressed(config, kwargs))
+
+    def stream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """As in LangChain; remembers as `stream` does."""
+        return super().stream_events(input, config, **self._addressed(config, kwargs))
+
+    def astream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """As in LangChain; remembers as `astream` does."""
+        return super().astream_events(input, config, **self._addressed(config, kwargs))
+
+    def _addressed(self, config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The call's arguments with the scope and session it is for."""
+        named = ensure_config(config).get("configurable", {})
+        where = {"memory_scope": named.get("scope") or self.scope, "memory_session": session_in(named, self.session)}
+        return {**where, "memory_structured": "ls_structured_output_format" in kwargs, **kwargs}
+
+    def _begin(self, messages: Sequence[BaseMessage], kwargs: dict[str, Any]) -> tuple[Turn, dict[str, Any], bool]:
+        """The turn under way, the arguments that are left for the model, and whether the answer is to be structured."""
+        rest = self._addressed(None, kwargs)
+        scope, session, structured = (rest.pop(f"memory_{name}") for name in ("scope", "session", "structured"))
+        if scope is None:
+            raise InvalidInput('MemosChat has no scope: pass scope= or config={"configurable": {"scope": ...}}')
+        turn = self.memos.begin(
+            [as_dict(message) for message in messages], scope=scope, session=session, token_budget=self.token_budget, k=self.k
+        )
+        return turn, rest, structured
+
+    # ------------------------------------------------------------------ answering
+    def _generate(self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
+        turn, rest, structured = self._begin(messages, kwargs)
+        if self._has_engine():
+            reply = self.model.generate(turn.prompt, turn.plan, turn.scope, **self._engine_arguments(messages, stop, rest))
+            message = AIMessage(content=reply.text, **_cost(reply, self._model_name()))
+            result = ChatResult(generations=[ChatGeneration(message=message)])
+        else:
+            result = self.model._generate(placed(messages, turn.plan), stop=stop, run_manager=run_manager, **rest)
+        return self._remember(turn, result, structured)
+
+    async def _agenerate(self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
+        if self._has_engine():
+            return await super()._agenerate(messages, stop, run_manager, **kwargs)
+        turn, rest, structured = await run_in_executor(None, self._begin, messages, kwargs)
+        result = await self.model._agenerate(placed(messages, turn.plan), stop=stop, run_manager=run_manager, **rest)
+        return await run_in_executor(None, self._remember, turn, result, structured)
+
+    def _stream(
+        self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any
+    ) -> Iterator[ChatGenerationChunk]:
+        turn, rest, structured = self._begin(messages, kwargs)
+        if self._has_engine():
+            with self.model.stream(turn.prompt, turn.plan, turn.scope, **self._engine_arguments(messages, stop, rest)) as pieces:
+                for text in pieces:
+                    chunk = ChatGenerationChunk(message=AIMessageChunk(content=text))
+                    if run_manager is not None:
+                        run_manager.on_llm_new_token(text, chunk=chunk)
+                    yield chunk
+            turn.commit(pieces.reply.text)
+            yield _last_chunk(turn, **_cost(pieces.reply, self._model_name()))
+        elif type(self.model)._stream is BaseChatModel._stream:
+            result = self.model._generate(placed(messages, turn.plan), stop=stop, run_manager=run_manager, **rest)
+            yield _as_chunk(self._remember(turn, result, structured))
+        else:
+            chunks = []
+            for chunk in self.model._stream(placed(messages, turn.plan), stop=stop, run_manager=run_manager, **rest):
+                chunks.append(chunk)
+                yield chunk
+            if (whole := merge_chat_generation_chunks(chunks)) is not None:
+                commit(turn, whole.message, structured)
+                yield _last_chunk(turn)
+
+    async def _astream(
+        self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        if self._has_engine():
+            async for chunk in super()._astream(messages, stop, run_manager, **kwargs):
+                yield chunk
+            return
+        turn, rest, structured = await run_in_executor(None, self._begin, messages, kwargs)
+        prompt = placed(messages, turn.plan)
+        kind = type(self.model)
+        if kind._astream is BaseChatModel._astream and kind._stream is BaseChatModel._stream:
+            result = await self.model._agenerate(prompt, stop=stop, run_manager=run_manager, **rest)
+            yield _as_chunk(await run_in_executor(None, self._remember, turn, result, structured))
+            return
+        chunks = []
+        async for chunk in self.model._astream(prompt, stop=stop, run_manager=run_manager, **rest):
+            chunks.append(chunk)
+            yield chunk
+        if (whole := merge_chat_generation_chunks(chunks)) is not None:
+            await run_in_executor(None, commit, turn, whole.message, structured)
+            yield _last_chunk(turn)
+
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:
+        """The same model with tools in the inner model's format; calls still go through the memory.
+
+        Raises NotAvailable with an HFEngine, or when the inner model does not return an ordinary binding.
+        """
+        if self._has_engine():
+            raise NotAvailable("an HFEngine cannot call tools; give MemosChat a chat model with tool calling as model=")
+        bound = self.model.bind_tools(tools, **kwargs)
+        if not isinstance(bound, RunnableBinding) or bound.bound is not self.model:
+            raise NotAvailable(
+                f"bind_tools of {type(self.model).__name__} returns {type(bound).__name__}; use MemosMiddleware with this model"
+            )
+        return RunnableBinding(bound=self, kwargs=bound.kwargs, config=bound.config)
+
+    def _remember(self, turn: Turn, result: ChatResult, structured: bool) -> ChatResult:
+        """Commit a final answer. The result, with what memory was used for it."""
+        first, *others = result.generations
+        commit(turn, first.message, structured)
+        metadata = {**first.message.response_metadata, "memos": used(turn)}
+        marked = first.model_copy(update={"message": first.message.model_copy(update={"response_metadata": metadata})})
+        return ChatResult(generations=[marked, *others], llm_output=result.llm_output)
+
+    # ------------------------------------------------------------------ the engine
+    def _has_engine(self) -> bool:
+        return hasattr(self.model, "next_token_logits")
+
+    def _model_name(self) -> str:
+        config = getattr(getattr(self.model, "model", None), "config", None)
+        return str(getattr(config, "name_or_path", "") or type(self.model).__name__)
+
+    def _engine_arguments(self, messages: Sequence[BaseMessage], stop: list[str] | None, rest: dict[str, Any]) -> dict[str, Any]:
+        known = {name: rest[name] for name in ("temperature", "top_p", "seed", "reuse") if name in rest}
+        if unknown := rest.keys() - known.keys() - {"max_tokens", "stream"}:
+            raise InvalidInput(f"an HFEngine takes no {', '.join(sorted(unknown))}, but max_tokens, temperature, top_p, seed and reuse")
+        for message in messages:
+            if isinstance(message, HumanMessage) and any(block["type"] != "text" for block in message.content_blocks):
+                raise NotAvailable("an HFEngine reads text alone; this conversation holds other content, such as an image")
+        return {**known, "max_new_tokens": rest.get("max_tokens", self.max_tokens), "stop": tuple(stop or ())}
+
+
+def used(turn: Turn) -> dict[str, Any]:
+    """What of the memory is in the prompt, and why."""
+    plan = turn.plan
+    used = [{"id": each.id, "form": str(each.form), "reason": each.reason, "text": each.text} for each in (*plan.reuse, *plan.inject)]
+    spent = {"left_out": len(plan.left_out), "tokens": plan.tokens, "why": list(plan.why)}
+    return {"scope": list(turn.scope), "session": turn.session, "used": used, **spent}
+
+
+def _cost(reply: Any, model_name: str) -> dict[str, Any]:
+    """An engine's reply as LangChain's fields of a message."""
+    usage = UsageMetadata(
+        input_tokens=reply.prompt_tokens,
+        output_tokens=len(reply.token_ids),
+        total_tokens=reply.prompt_tokens + len(reply.token_ids),
+        input_token_details={"cache_read": reply.reused_tokens},
+    )
+    metadata = {"model_name": model_name, "finish_reason": reply.finish_reason, "exact": reply.exact}
+    return {"usage_metadata": usage, "response_metadata": {**metadata, "seconds_to_first_token": reply.seconds_to_first_token}}
+
+
+def _last_chunk(turn: Turn, response_metadata: dict[str, Any] | None = None, **fields: Any) -> ChatGenerationChunk:
+    metadata = {**(response_metadata or {}), "memos": used(turn)}
+    return ChatGenerationChunk(message=AIMessageChunk(content="", response_metadata=metadata, chunk_position="last", **fields))
+
+
+def _as_chunk(result: ChatResult) -> ChatGenerationChunk:
+    fields = result.generations[0].message.model_dump(exclude={"type"})
+    return ChatGenerationChunk(message=AIMessageChunk(**fields, chunk_position="last"))
