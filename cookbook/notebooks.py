@@ -18,6 +18,7 @@ from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 HERE = Path(__file__).parent
 SLOW = ("06_parameter", "07_scheduler")
@@ -49,7 +50,14 @@ def execute(path: Path, most: float | None = None) -> Any:
     with tempfile.TemporaryDirectory(prefix="memos-notebook-", ignore_cleanup_errors=True) as folder:
         here = Path(folder)
         shutil.copytree(HERE / "data", here / "data")
-        client = NotebookClient(notebook, timeout=most, kernel_name="python3", resources={"metadata": {"path": folder}})
+        socket = {
+            "transport": "ipc",
+            "connection_file": str(here / "kernel.json"),
+            "ip": str(here / "kernel"),
+        }  # nobody else can talk to it
+        client = NotebookClient(
+            notebook, timeout=most, kernel_name="python3", config=Config(KernelManager=socket), resources={"metadata": {"path": folder}}
+        )
         client.execute(env=_environment(here))
     return cleaned(notebook)
 
@@ -59,6 +67,8 @@ def _environment(folder: Path) -> dict[str, str]:
         "PYTHONPATH": str(HERE.parent),
         "IPYTHONDIR": str(folder / ".ipython"),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # the debugger's warning about frozen modules
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "PYTHONWARNINGS": "ignore:IProgress not found",  # bars are for who watches
     }
 
 
