@@ -9,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test bench lint clean
+.PHONY: setup demo test bench notebooks lint clean
 
 setup: $(READY)
 
@@ -33,6 +33,10 @@ test: $(READY)
 # DATA: a directory with evaluation sets; the README names their sources
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/run.py "$(DATA)"
+
+# ONLY: names, such as ONLY="04_tree 08_two_users"; without it all of them
+notebooks: $(READY)
+	$(BIN)/python -m cookbook.notebooks $(ONLY)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -55,6 +55,9 @@ def main() -> int:
     well &= run("The gate, on modules that are bad on purpose", str(HERE / "bench_gate.py"))
     well &= run("Modules whose teacher is the model with the texts before it", str(HERE / "bench_teacher.py"))
     well &= run("A memory's life, on the real model", "-m", "pytest", "-m", "bench", str(HERE.parent / "test_life.py"))
+    well &= run(
+        "The notebooks of the cookbook, and how long they take", "-m", "pytest", "-s", "-m", "bench", str(HERE.parent / "test_cookbook.py")
+    )
     well &= run("Adding and recalling, 10,000 memories of 100 users", evaluate, "speed", "--n", "10000")
     well &= run("One user's memory as it grows", str(HERE / "bench_scale.py"))
     well &= run("The scheduler at 100,000 memories: usage, ticks, decisions", str(HERE / "bench_tick.py"))
