@@ -34,6 +34,31 @@ Which gas do people need to breathe? | oxygen
 What is frozen water called? | ice
 How many minutes are in an hour? | sixty, 60
 What is the chemical symbol of oxygen? | O
+What is the capital of Austria? | Vienna
+What is the capital of Norway? | Oslo
+What is the capital of Turkey? | Ankara
+In which country is the city of Munich? | Germany
+In which country is the Great Wall? | China
+On which continent is Kenya? | Africa
+Which language is spoken in Italy? | Italian
+Which river flows through Cairo? | Nile
+What is the largest desert in Africa? | Sahara
+Which star gives us light during the day? | Sun
+What is the opposite of left? | right
+What is the opposite of old? | young, new
+How many days are in a leap year? | 366
+How many letters are in the English alphabet? | 26, twenty-six
+What is three times three? | nine, 9
+Which month comes after June? | July
+How many wheels does a bicycle have? | two, 2
+Which animal is known as the king of the jungle? | lion
+What do caterpillars turn into? | butterfly, butterflies
+Who wrote Pride and Prejudice? | Austen
+Who invented the light bulb? | Edison
+Which organ do we think with? | brain
+What is the chemical symbol of carbon? | C
+Which fruit is used to make wine? | grape, grapes
+What is the hardest natural material? | diamond
 """)
 """(question, words of which an answer must hold one). Those that a model gets right without a module count."""
 

@@ -105,7 +105,7 @@ OF_KIND: dict[str, tuple[str, ...]] = {
 TAUGHT: tuple[Callable[[Fact], str], ...] = (
     lambda fact: question(fact),
     lambda fact: f"Tell me {indirect(fact)}.",
-    lambda fact: f"I would like to know {indirect(fact)}.",
+    lambda fact: f"Somebody wants to know {indirect(fact)}. Help me to answer.",
     lambda fact: f"Complete the sentence: {fact.says} ...",
     lambda fact: f"{fact.subject}: {question(fact)[0].lower()}{question(fact)[1:]}",
     lambda fact: f"What do you know about {inside(fact)}?",

@@ -84,7 +84,7 @@ def test_only_hf_touches_torch_and_only_the_store_sql() -> None:
             assert not libraries & {"torch", "transformers", "safetensors", "peft"}, path
             assert "sqlite3" not in libraries or room == "store", path
     for path in modules("hf"):
-        assert rooms(imports(path)) <= {"errors", "cube", "hf", "lessons", "examination", "residency", "statements"}, path
+        assert rooms(imports(path)) <= {"errors", "cube", "hf", "lessons", "examination", "parse", "residency", "statements"}, path
         assert not {"pickle", "sqlite3"} & imports(path)
 
 

@@ -35,6 +35,7 @@ from memos_core.hf.reply import Reply
 from memos_core.hf.reposition import Repositioning
 from memos_core.hf.training import Row, Settings, Weights, apply, drawn, expanded, handed_out, past_of, share, take_in, weighted
 from memos_core.lessons import Lesson
+from memos_core.parse import as_member
 
 AT_ONCE = 12  # rows read in one call beforehand
 KEPT = 16  # tokens of a kept reply along which the module is pulled
@@ -63,7 +64,7 @@ class Distilling(Repositioning):
         lessons: Sequence[Lesson],
         watched: Sequence[Lesson] = (),
         *,
-        form: ParameterForm = ParameterForm.PREFIX,
+        form: ParameterForm | str = ParameterForm.PREFIX,
         settings: Settings | None = None,
         seed: int = 0,
         start: str = "",
@@ -83,18 +84,19 @@ class Distilling(Repositioning):
         """
         if not any(lesson.kind == "teach" for lesson in lessons):
             raise InvalidInput("there is nothing to teach: distil needs lessons with replies")
-        chosen, began = settings or Settings.of(form), time.process_time()
+        kind = as_member(ParameterForm, form, "form")
+        chosen, began = settings or Settings.of(kind), time.process_time()
         with self.lock:
             layout = self.reusable(self.base_identity, 0)
         if not isinstance(layout, Layout):
             raise EngineError(f"modules cannot be distilled into this model: its KV cannot be kept: {layout.reason}")
         rows = [self._row(lesson) for lesson in lessons]
-        if form is not ParameterForm.ALORA:
+        if kind is not ParameterForm.ALORA:
             rows += [self._plain_row(text) for text in texts]
-        weights = Weights(self.model, form, chosen, seed, self._start(start) if form is ParameterForm.PREFIX else None)
-        self._prepare(rows, form)
+        weights = Weights(self.model, kind, chosen, seed, self._start(start) if kind is ParameterForm.PREFIX else None)
+        self._prepare(rows, kind)
         seen = [self._row(lesson) for lesson in watched]
-        self._prepare(seen, form)
+        self._prepare(seen, kind)
         steps = chosen.most(len({lesson.fact for lesson in lessons if lesson.kind == "teach"}))
         optimizer = torch.optim.AdamW(weights.parameters, lr=chosen.rate, weight_decay=0.0, betas=(0.9, 0.99))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: share(step, steps))
@@ -268,7 +270,7 @@ class Distilling(Repositioning):
 
     def _begun(self, common: Sequence[int], weights: Weights, count: int) -> list[tuple[Tensor, Tensor]]:
         """KV, for so many rows, of the prefix in training and of the tokens that all begin with, read once and learned through."""
-        past = weights.prefix or []
+        past = weights.prefix()
         if common:
             cache = self._cache(past) or DynamicCache(config=self.model.config)
             self.model(input_ids=torch.tensor([list(common)], device=self._device), past_key_values=cache, use_cache=True, logits_to_keep=1)

@@ -87,14 +87,16 @@ class Row:
 
 
 class Weights:
-    """What is trained: factors or a prefix."""
+    """What is trained: factors, or how far a prefix is from the KV that it begins as, in steps."""
 
     def __init__(self, model: Any, form: ParameterForm, settings: Settings, seed: int, start: list[tuple[Tensor, Tensor]] | None) -> None:
         self.form = form
-        self.prefix = start
         self.low_rank: LowRank | None = None
+        self._start: list[Tensor] = []
         if start is not None:
-            self.parameters = [tensor.requires_grad_() for pair in start for tensor in pair]
+            self._start = [tensor for pair in start for tensor in pair]
+            self._strides = strides(start)
+            self.parameters = [torch.zeros_like(tensor).requires_grad_() for tensor in self._start]
             return
         generator = torch.Generator().manual_seed(seed)
         factors = {}
@@ -108,14 +110,35 @@ class Weights:
     def acting(self) -> list[Acting]:
         return [Acting(self.low_rank)] if self.low_rank is not None else []
 
+    def prefix(self) -> list[tuple[Tensor, Tensor]]:
+        """KV by layer as it is now; empty where there is no prefix."""
+        now = (
+            [start + stride * away for start, stride, away in zip(self._start, self._strides, self.parameters, strict=True)]
+            if self._start
+            else []
+        )
+        return list(zip(now[::2], now[1::2], strict=True))
+
     def done(self, layout: Layout, base: str | None, invocation: Sequence[int]) -> Module:
-        if self.prefix is not None:
-            prefix = from_kv([(keys.detach(), values.detach()) for keys, values in self.prefix])
+        if trained := self.prefix():
+            prefix = from_kv([(keys.detach(), values.detach()) for keys, values in trained])
             return Module(prefix_config(prefix, layout, base), prefix)
         assert self.low_rank is not None
         factors = {name: (a.detach().clone(), b.detach().clone()) for name, (a, b) in self.low_rank.factors.items()}
         weights = LowRank(factors, self.low_rank.scaling, self.low_rank.invoked)
         return Module(low_rank_config(weights, base, tuple(invocation)), weights)
+
+
+def strides(start: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """How long a step is for keys and for values, layer by layer, [1, heads, tokens, 1] each or one number.
+
+    Values differ in size by a factor of fifty: those of the first layers are small, and those of the first token, to which heads attend that
+    look for nothing. A full step would be a multiple of them, and what they are for would be lost; so the smaller third is moved in
+    proportion to its size. Ours; *Cartridges* freezes the first token for the same reason.
+    """
+    sizes = [values.pow(2).mean(dim=-1, keepdim=True).sqrt() for _, values in start]
+    usual = torch.quantile(torch.cat([size.flatten() for size in sizes]), 1 / 3)
+    return [stride for size in sizes for stride in (torch.ones(1, device=size.device), (size / usual).clamp(max=1.0))]
 
 
 def _adapted_layers(model: Any, first: float) -> Iterator[tuple[str, Any]]:
