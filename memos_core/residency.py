@@ -67,6 +67,10 @@ def choose(gain: float, need: int, densities: Sequence[float], sizes: Sequence[i
         freed += sizes[position]
         victims.append(position)
     admitted = freed >= need and (not victims or gain > margin * loss)
+    for position in reversed(victims[:-1]):
+        if freed - sizes[position] >= need:
+            freed -= sizes[position]
+            victims.remove(position)
     return Choice(admitted, tuple(victims) if admitted else (), loss)
 
 
@@ -86,6 +90,7 @@ class Residency:
         self._place: Slots = np.zeros(0, np.int64)  # in _held, -1 when not held
         self._bound: Slots = np.zeros(0, np.int64)  # pins and held children: while there is one, it cannot go
         self._held: list[int] = []
+        self._full = False
         self._pool: list[int] = []
         self._parents: dict[int, int] = {}  # of held keys
         self._pinned: set[int] = set()
@@ -200,7 +205,7 @@ class Residency:
             return Decision(False, False, ())
         above = None if parent is None else self.rates.slots[parent]
         need = self.used + size - self.budget
-        if need <= 0:
+        if need <= 0 and not self._full:
             self._put(slot, above)
             return Decision(False, True, ())
         candidates = self._with_parents(self._candidates(above), need)
@@ -210,12 +215,19 @@ class Residency:
         densities = rates[:-1] * self._seconds[candidates] / sizes
         self._after_children(candidates, densities)
         self._pool = candidates[np.argsort(densities, kind="stable")[:POOL]].tolist()
+        if need <= 0:
+            least = float(densities.min()) * size if len(densities) else 0.0
+            if gain < least:
+                return Decision(False, False, (), gain, least)
+            self._put(slot, above)
+            return Decision(False, True, (), gain, least)
         choice = choose(gain, need, densities.tolist(), sizes.tolist(), self._margin)
         victims = [int(candidates[position]) for position in choice.victims]
         for victim in victims:
             self._drop(victim)
         if choice.admitted:
             self._put(slot, above)
+            self._full = True
         return Decision(False, choice.admitted, tuple(self.rates.keys[victim] for victim in victims), gain, choice.loss)
 
     def _candidates(self, above: int | None) -> Slots:
