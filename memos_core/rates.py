@@ -38,7 +38,7 @@ UNFORESEEN = 0.1
 """Share of requests that a forecast is not blamed for: they may go to any known key alike."""
 STEP = 0.02
 """Weight of the newest request in the slow mixture."""
-LEAST = 1e-3
+LEAST = 1e-4
 """Weight that every forecast keeps in the slow mixture."""
 _TINY = 1e-300
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from memos_core.rates import Floats, Slots, UseRates, resized
 
-MARGIN = 2.0
+MARGIN = 1.75
 """How many times the value of what goes a newcomer must be worth."""
 SAMPLE, POOL = 48, 16
 KNOWN = 65_536
