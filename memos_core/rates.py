@@ -2,11 +2,13 @@
 
 Every half-life gives a forecast: the decayed number of a key's uses over that of all. So does the heat of its group, for three half-lives:
 the group's decayed share, split among its keys by their long-run uses. Weights say which forecasts to believe. They are the posterior over
-"this forecast is the right one now, and may give way to another at any request", which follows a change within a few dozen requests; one
-more candidate is a slow mixture of all forecasts, for requests that no single one fits.
+"this forecast is the right one now, and may give way to another at any request", which follows a change within a few dozen requests. One
+more forecast is the share of a key's uses since the last such change: a short half-life notices that the hot keys are others, but it goes
+on forgetting, where after the change every use is worth remembering. One more candidate is a slow mixture of all forecasts, for requests
+that no single one fits.
 
 Source: Herbster and Warmuth, "Tracking the best expert" (Machine Learning 32, 1998) for the weights; the mixture is the stepwise EM of
-Cappé and Moulines, "On-line expectation-maximization" (2009). Half-lives a factor of four apart are ours.
+Cappé and Moulines, "On-line expectation-maximization" (2009). Half-lives a factor of four apart and the count that begins anew are ours.
 """
 
 from __future__ import annotations
@@ -23,14 +25,20 @@ HALF_LIVES: tuple[float, ...] = (4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0
 """In requests."""
 HEATS = slice(1, 4)
 """Of the half-lives, those at which the heat of a group is watched."""
-FORECASTS = len(HALF_LIVES) + len(HALF_LIVES[HEATS])
+FORECASTS = len(HALF_LIVES) + len(HALF_LIVES[HEATS]) + 1
+BRIEF = slice(0, 3)
+"""Of the half-lives, those that are believed more than all others when requests have just changed."""
+START = 1
+"""Of the half-lives, that whose counts are taken for the uses since a change when it is noticed."""
+ERA = 64
+"""Requests between two changes at least."""
 SWITCH = 1e-5
 """Chance per request that another forecast becomes the right one."""
 UNFORESEEN = 0.1
 """Share of requests that a forecast is not blamed for: they may go to any known key alike."""
 STEP = 0.02
 """Weight of the newest request in the slow mixture."""
-LEAST = 1e-3
+LEAST = 1e-4
 """Weight that every forecast keeps in the slow mixture."""
 _TINY = 1e-300
 
@@ -53,6 +61,9 @@ class UseRates:
         self._mixture: Floats = np.full(FORECASTS, 1 / FORECASTS)
         self._inverse: Floats = -1 / np.array(HALF_LIVES)
         self._fade: Floats = np.exp2(self._inverse)
+        self._since: Floats = np.zeros(0)  # uses since the last change
+        self._changed = 0.0  # when that was
+        self._settled = False  # since it was noticed, something else than the briefest half-lives has been believed
         self._free: list[int] = []
         self._pending: Floats | None = None  # not judged yet
         self._begun: tuple[int, Floats] = (0, self._total)  # clock and total when the turn began
@@ -79,6 +90,7 @@ class UseRates:
         self.clock += 1
         self._total = self._total * self._fade + 1
         _bump(self._counts, self.last, slot, self.clock, self._inverse)
+        self._since[slot] += 1
         if (place := int(self._group[slot])) >= 0:
             self._warmed.setdefault(place, (self._group_counts[place].copy(), float(self._group_last[place])))
             _bump(self._group_counts, self._group_last, place, self.clock, self._inverse)
@@ -90,8 +102,9 @@ class UseRates:
             return np.zeros(0)
         weights = self._posterior[:-1] + self._posterior[-1] * self._mixture
         own, heat = self._decayed(slots)
-        plain, lifted = weights[: len(HALF_LIVES)] / self._total, weights[len(HALF_LIVES) :] / self._total[HEATS]
-        return np.asarray(own @ plain + own[:, -1] / np.maximum(heat[:, -1], _TINY) * (heat[:, HEATS] @ lifted))
+        plain, lifted = weights[: len(HALF_LIVES)] / self._total, weights[len(HALF_LIVES) : -1] / self._total[HEATS]
+        since = self._since[slots] * (weights[-1] / max(self.clock - self._changed, 1))
+        return np.asarray(own @ plain + own[:, -1] / np.maximum(heat[:, -1], _TINY) * (heat[:, HEATS] @ lifted) + since)
 
     def forget(self, key: Hashable) -> None:
         """Nothing about it is kept but what it added to the heat of its group. Unknown keys are ignored."""
@@ -102,9 +115,9 @@ class UseRates:
         self._free.append(slot)
 
     def weights(self) -> dict[str, float]:
-        """By name of the forecast, what is believed of it now: "own 64", "group 64", "mixture"."""
+        """By name of the forecast, what is believed of it now: "own 64", "group 64", "since the change", "mixture"."""
         names = [f"own {half:g}" for half in HALF_LIVES] + [f"group {half:g}" for half in HALF_LIVES[HEATS]]
-        return dict(zip([*names, "mixture"], self._posterior.tolist(), strict=True))
+        return dict(zip([*names, "since the change", "mixture"], self._posterior.tolist(), strict=True))
 
     def state(self) -> dict[str, Any]:
         """Everything, as numbers, lists and arrays of its own."""
@@ -134,7 +147,8 @@ class UseRates:
             uses, last = self._warmed.get(place, (self._group_counts[place], float(self._group_last[place])))
             heat = uses * np.exp2((clock - last) * self._inverse)
         lift = own[-1] / max(float(heat[-1]), _TINY)
-        forecast = np.concatenate([own / total, lift * heat[HEATS] / total[HEATS]])
+        since = self._since[slot] / max(clock - self._changed, 1)
+        forecast = np.concatenate([own / total, lift * heat[HEATS] / total[HEATS], [since]])
         return (1 - UNFORESEEN) * forecast + UNFORESEEN / len(self.slots)
 
     def _judge(self, forecast: Floats) -> None:
@@ -144,6 +158,20 @@ class UseRates:
         self._posterior = posterior * ((1 - SWITCH) / float(posterior.sum())) + SWITCH / len(posterior)
         mixture = np.maximum(self._mixture * (1 - STEP + STEP / mixed * forecast), LEAST)
         self._mixture = mixture / float(mixture.sum())
+        self._notice()
+
+    def _notice(self) -> None:
+        """Count anew, from what a short half-life remembers, when the shortest begin to be believed more than the others."""
+        believed = self._posterior
+        brief = float(believed[BRIEF].sum())
+        if brief < float(believed[BRIEF.stop : len(HALF_LIVES)].sum() + believed[FORECASTS - 1]):
+            self._settled = True
+        elif self._settled and self.clock - self._changed > ERA:
+            self._settled = False
+            self._since = self._counts[:, START] * np.exp2((self.clock - self.last) * self._inverse[START])
+            self._changed = self.clock - float(self._total[START])
+            self._posterior = believed * (1 - brief / 2)
+            self._posterior[FORECASTS - 1] += brief / 2
 
     def _add(self, key: Hashable, group: Hashable | None) -> int:
         if not self._free:
@@ -151,9 +179,11 @@ class UseRates:
             self._free = list(range(grown - 1, len(self.keys) - 1, -1))
             self.keys += [None] * (grown - len(self.keys))
             self.last, self._counts, self._group = resized(self.last, grown), resized(self._counts, grown), resized(self._group, grown)
+            self._since = resized(self._since, grown)
         slot = self._free.pop()
         self.slots[key], self.keys[slot] = slot, key
         self._counts[slot], self.last[slot], self._group[slot] = 0, self.clock, -1
+        self._since[slot] = 0
         if group is not None:
             place = self._groups.setdefault(group, len(self._groups))
             if place == len(self._group_last):

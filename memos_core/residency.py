@@ -3,7 +3,8 @@
 Value of a key: its rate of use (`UseRates`: own use, heat of its conversation or task) times the seconds that having it saves, which the
 caller measures. A key can only come in when it is asked for or offered. It comes in when its value exceeds `MARGIN` times that of what has
 to go for it, less the surplus bytes that this frees; below the margin a difference is mostly noise of the estimate, and following it moves
-bytes without gaining hits.
+bytes without gaining hits. Bytes that are free because more went than was needed are given only to what is worth as much as the least
+of what is held: anything else would soon have to go for something better.
 
 A decision looks at 48 held keys drawn at random and the 16 of least value among those seen last time, so that its cost does not grow with
 the number of keys. It is a function of the requests and the seed.
@@ -22,7 +23,7 @@ import numpy as np
 
 from memos_core.rates import Floats, Slots, UseRates, resized
 
-MARGIN = 2.0
+MARGIN = 1.75
 """How many times the value of what goes a newcomer must be worth."""
 SAMPLE, POOL = 48, 16
 KNOWN = 65_536
@@ -52,12 +53,13 @@ class Choice:
     loss: float
 
 
-def choose(gain: float, need: int, densities: Sequence[float], sizes: Sequence[int], margin: float = MARGIN) -> Choice:
+def choose(gain: float, need: int, densities: Sequence[float], sizes: Sequence[int], margin: float = MARGIN, spare: bool = True) -> Choice:
     """Whether a newcomer worth `gain` that needs `need` more bytes comes in, and what goes for it.
 
     densities, sizes: value per byte and bytes of what may go. The least dense go first; the last of them counts only for the bytes that
     are needed of it. That is the least value that so many bytes can be freed for, so that it never falls when one of them is worth
     more: more value never turns an admission into a refusal, nor a key that stayed into one that goes.
+    With `spare`, those stay after all that are not needed once the last of them goes, the densest first.
     """
     freed, loss, victims = 0, 0.0, []
     for position in sorted(range(len(densities)), key=lambda position: (densities[position], position)):
@@ -67,6 +69,10 @@ def choose(gain: float, need: int, densities: Sequence[float], sizes: Sequence[i
         freed += sizes[position]
         victims.append(position)
     admitted = freed >= need and (not victims or gain > margin * loss)
+    for position in victims[-2::-1] if spare else ():
+        if freed - sizes[position] >= need:
+            freed -= sizes[position]
+            victims.remove(position)
     return Choice(admitted, tuple(victims) if admitted else (), loss)
 
 
@@ -86,6 +92,7 @@ class Residency:
         self._place: Slots = np.zeros(0, np.int64)  # in _held, -1 when not held
         self._bound: Slots = np.zeros(0, np.int64)  # pins and held children: while there is one, it cannot go
         self._held: list[int] = []
+        self._full = False  # something went for something else: the free bytes are left over
         self._pool: list[int] = []
         self._parents: dict[int, int] = {}  # of held keys
         self._pinned: set[int] = set()
@@ -200,22 +207,30 @@ class Residency:
             return Decision(False, False, ())
         above = None if parent is None else self.rates.slots[parent]
         need = self.used + size - self.budget
-        if need <= 0:
+        if need <= 0 and not self._full:
             self._put(slot, above)
             return Decision(False, True, ())
-        candidates = self._with_parents(self._candidates(above), need)
+        leaves = self._candidates(above)
+        candidates = self._with_parents(leaves, need)
         rates = self.rates.of(np.append(candidates, slot))
         gain = float(rates[-1]) * float(self._seconds[slot])
         sizes = self._bytes[candidates]
         densities = rates[:-1] * self._seconds[candidates] / sizes
         self._after_children(candidates, densities)
         self._pool = candidates[np.argsort(densities, kind="stable")[:POOL]].tolist()
-        choice = choose(gain, need, densities.tolist(), sizes.tolist(), self._margin)
+        if need <= 0:
+            least = float(densities.min()) * size if len(densities) else 0.0
+            if gain < least:
+                return Decision(False, False, (), gain, least)
+            self._put(slot, above)
+            return Decision(False, True, (), gain, least)
+        choice = choose(gain, need, densities.tolist(), sizes.tolist(), self._margin, spare=len(candidates) == len(leaves))
         victims = [int(candidates[position]) for position in choice.victims]
         for victim in victims:
             self._drop(victim)
         if choice.admitted:
             self._put(slot, above)
+            self._full = True
         return Decision(False, choice.admitted, tuple(self.rates.keys[victim] for victim in victims), gain, choice.loss)
 
     def _candidates(self, above: int | None) -> Slots:

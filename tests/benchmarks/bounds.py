@@ -1,4 +1,5 @@
-"""What a policy could reach: one that knows the true rates, and the most that knowing the future could bring.
+"""What a policy could reach: one that knows the true rates, one that is told which conversation is live, and the most that knowing the
+future could bring.
 
 The rate oracle fills on demand as every policy does. FOO is a bound on any policy that fills on demand and may bypass: an object may be
 held in part, which is why it is a bound and not a policy. In the prefix tree it ignores that a child needs its parent, so that it is a
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ortools.graph.python import min_cost_flow
 
-from memos_core.residency import Decision
+from memos_core.residency import Decision, choose
 
 if TYPE_CHECKING:
     from traces import Trace
@@ -85,6 +86,35 @@ class RateOracle:
     def _count(self, key: int, change: int) -> None:
         if self.trace.parents is not None and self.trace.parents[key] >= 0:
             self.children[self.trace.parents[key]] += change
+
+
+class Told:
+    """A learner that is told which conversation is live: value density by the uses in it so far, 0 in all others, every held key looked at.
+
+    What the rate oracle knows beyond it are the rates before the first question, and no policy is told either.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self.budget, self.used = budget, 0
+        self.sizes: dict[int, int] = {}
+        self.uses: dict[int, int] = {}
+        self.groups: dict[int, int | None] = {}
+
+    def request(
+        self, key: int, size: int, seconds: float, group: int | None = None, parent: int | None = None, together: bool = False
+    ) -> Decision:
+        self.uses[key], self.groups[key] = self.uses.get(key, 0) + 1, group
+        if key in self.sizes:
+            return Decision(True, False, ())
+        held = list(self.sizes)
+        densities = [self.uses[other] * float(self.groups[other] == group) for other in held]
+        choice = choose(self.uses[key] * size, self.used + size - self.budget, densities, [self.sizes[other] for other in held], 1.5)
+        if choice.admitted:
+            for place in choice.victims:
+                self.used -= self.sizes.pop(held[place])
+            self.sizes[key] = size
+            self.used += size
+        return Decision(False, choice.admitted, tuple(held[place] for place in choice.victims))
 
 
 def foo(keys: np.ndarray, blocks: np.ndarray, budget: int) -> float:
