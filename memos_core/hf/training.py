@@ -61,7 +61,7 @@ class Settings:
 # These read all of the prompt in every step, which costs three times as much.
 OF_FORM: dict[ParameterForm, dict[str, Any]] = {
     ParameterForm.LORA: {"rate": 4e-3, "begin": 12, "a_fact": 2, "taught": 6, "strangers": 2, "kept": 2},
-    ParameterForm.PREFIX: {"rate": 3e-2, "begin": 18, "a_fact": 2, "taught": 6, "strangers": 4, "kept": 3, "pull": 1.5},
+    ParameterForm.PREFIX: {"rate": 3e-2, "begin": 24, "a_fact": 2, "taught": 7, "strangers": 3, "kept": 4, "pull": 1.75},
 }
 
 
