@@ -27,8 +27,9 @@ $(READY): pyproject.toml constraints.txt Makefile
 demo: $(READY)
 	$(BIN)/python cookbook/demo.py
 
+# two processes of one thread each; what is in one file stays in one process, since tests of a file share what is slow to make
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # DATA: a directory with evaluation sets; the README names their sources
 bench: $(READY)
