@@ -41,7 +41,7 @@ def smol() -> HFEngine:
     return HFEngine.load()
 
 
-SETTINGS = Settings.of(ParameterForm.PREFIX, begin=22, rate=2e-2, pull=2.0)
+SETTINGS = Settings.of(ParameterForm.PREFIX, begin=20)
 
 
 @pytest.fixture(scope="module")
