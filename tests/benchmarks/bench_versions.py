@@ -5,7 +5,7 @@
 Each run has a virtual environment of its own, in a temporary directory or below --at, where it is kept and used again. What belongs to
 no framework (torch, transformers, faiss, pytest) is linked from the environment that runs this, so that little is downloaded; what
 belongs to one is installed anew, with its dependencies. langchain-tests, whose suites are part of the tests, comes as the development
-group states it. Ends with 1 if a test fails or the stated bounds cannot be installed together, and with 0 and a line that says so where
+group states it. Tests on the real model are left out. Ends with 1 if a test fails or the stated bounds cannot be installed together, and with 0 and a line that says so where
 nothing can be installed, as without a network.
 """
 
@@ -30,6 +30,8 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parent.parent.parent
 FRAMEWORKS = ("langchain-core", "langchain", "langchain-classic", "langgraph", "langchain-tests", "llama-index-core")
 OF_A_FRAMEWORK = re.compile(r"(langchain|langgraph|langsmith|llama-index|memos-integrations)\b")
+# what their lowest versions cannot live with: VCR.py 7, which langchain-tests 1.1.0 brings, patches what newer ones of aiohttp have no more
+BESIDE_THE_LOWEST = ("aiohttp<3.14",)
 TESTS = ("test_langchain*.py", "test_langgraph.py", "test_llamaindex*.py")
 
 
@@ -51,7 +53,7 @@ def wanted(which: str) -> list[str]:
     lowest = {name: [each.version for each in requirement.specifier if each.operator == ">="] for name, requirement in bounds().items()}
     if unbound := [name for name, versions in lowest.items() if len(versions) != 1]:
         raise SystemExit(f"pyproject.toml must state one lower bound (>=) of {', '.join(unbound)}")
-    return [f"{name}=={versions[0]}" for name, versions in lowest.items()]
+    return [*(f"{name}=={versions[0]}" for name, versions in lowest.items()), *BESIDE_THE_LOWEST]
 
 
 def installed(path: Path) -> dict[str, str]:
@@ -90,7 +92,18 @@ def install(python: Path, packages: list[str]) -> str | None:
 def tested(python: Path, report: Path) -> tuple[bool, str]:
     """Whether the frameworks' tests pass under an interpreter, and how many did what."""
     files = sorted(str(path.relative_to(ROOT)) for pattern in TESTS for path in (ROOT / "tests").glob(pattern))
-    command = [str(python), "-m", "pytest", "-p", "no:cacheprovider", "--no-header", f"--junitxml={report}", *files]
+    command = [
+        str(python),
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "--no-header",
+        "-m",
+        "not real and not bench",
+        f"--junitxml={report}",
+        *files,
+    ]
     report.unlink(missing_ok=True)
     done = subprocess.run(command, check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     if done.returncode not in (0, 1) or not report.exists():
