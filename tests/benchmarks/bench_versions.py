@@ -5,8 +5,8 @@
 Each run has a virtual environment of its own, in a temporary directory or below --at, where it is kept and used again. What belongs to
 no framework (torch, transformers, faiss, pytest) is linked from the environment that runs this, so that little is downloaded; what
 belongs to one is installed anew, with its dependencies. langchain-tests, whose suites are part of the tests, comes as the development
-group states it. Tests on the real model are left out. Ends with 1 if a test fails or the stated bounds cannot be installed together, and with 0 and a line that says so where
-nothing can be installed, as without a network.
+group states it. Tests on the real model are left out. Ends with 1 if a test fails or the stated bounds cannot be installed together, and
+with 0 and a line that says so where nothing can be installed, as without a network.
 """
 
 from __future__ import annotations
