@@ -30,8 +30,9 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parent.parent.parent
 FRAMEWORKS = ("langchain-core", "langchain", "langchain-classic", "langgraph", "langchain-tests", "llama-index-core")
 OF_A_FRAMEWORK = re.compile(r"(langchain|langgraph|langsmith|llama-index|memos-integrations)\b")
-# what their lowest versions cannot live with: VCR.py 7, which langchain-tests 1.1.0 brings, patches what newer ones of aiohttp have no more
-BESIDE_THE_LOWEST = ("aiohttp<3.14",)
+# what pip would take beside their lowest versions, and they cannot live with: VCR.py 7, which langchain-tests 1.1.0 brings, patches what
+# newer ones of aiohttp have no more, and langgraph-prebuilt 1.0.9 and 1.0.10 import what LangGraph has only from 1.1.5 on
+BESIDE_THE_LOWEST = ("aiohttp<3.14", "langgraph-prebuilt<1.0.9")
 TESTS = ("test_langchain*.py", "test_langgraph.py", "test_llamaindex*.py")
 
 
