@@ -2,7 +2,8 @@
 
 What the wrapped models cannot do is said by the suites' own flags, and those tests are skipped; nothing is marked as expected to fail:
 
-- over an engine: no tool calls, and so no structured output; no JSON mode; text alone, no images, PDFs or audio; one model, no override.
+- over these engines: templates that show no tools, hence no tool calls and no structured output (test_langchain_tools.py has one that
+  does); no JSON mode; text alone, no images, PDFs or audio; one model, no override.
 - around the rule-following chat model below, which calls tools: no JSON mode, text alone, no override.
 """
 

@@ -10,6 +10,7 @@ import pickle
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from scripted_llms import ANA, Calling, Scripted, clock, contents, said
 
 from memos_core import EmbedderMismatch, InvalidInput, MemOS, MissingExtra, StoreUnusable
 from memos_integrations import llamaindex as door
-from memos_integrations.llamaindex import MemosMemory, MemosRetriever, captioner, text_model
+from memos_integrations.llamaindex import MemosMemory, MemosMemoryBlock, MemosRetriever, captioner, text_model
 from memos_integrations.llamaindex import memory as conversation
 
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
@@ -229,6 +230,13 @@ def test_the_token_limit_of_context_engines_and_models(memos: MemOS) -> None:
         MemosMemory(memos=memos, scope=ANA, token_limit=100)
 
 
+async def test_a_block_remembers_images(memos: MemOS) -> None:
+    asked = ChatMessage(role="user", blocks=[TextBlock(text="What is this?"), ImageBlock(image=PNG)])
+    await MemosMemoryBlock(memos=memos, scope=ANA).aput([asked], session_id="s")
+    (cube,) = memos.conversation(scope=ANA, session="s")
+    assert cube.payload.text == "What is this?\n[image]" and cube.payload.parts[0].mime_type == "image/png"
+
+
 async def test_what_is_not_remembered_is_saved_with_the_context(memos: MemOS, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = ImageBlock(image=b"AAAA", image_mimetype="image/png")
     llm = Calling(script=[("tool", "clock"), "Nine.", "As I said."])
@@ -240,7 +248,7 @@ async def test_what_is_not_remembered_is_saved_with_the_context(memos: MemOS, mo
     await agent.run("And now?", ctx=loaded)
     assert [message.role.value for message in llm.seen[-1]] == ["user", "assistant", "tool", "assistant", "user"]
     assert llm.seen[-1][0].blocks[1].image and contents(llm.seen[-1])[2] == "It is nine."
-    assert [text for _, text in said(memos, "s")] == ["What time is it in the picture?", "Nine.", "And now?", "As I said."]
+    assert [text for _, text in said(memos, "s")] == ["What time is it in the picture?\n[image]", "Nine.", "And now?", "As I said."]
     fields = (await loaded.store.get("memory")).to_dict()
     memos.forget(memos.conversation(scope=ANA, session="s")[0].id)
     assert contents(MemosMemory.from_dict(fields).get_all()) == ["Nine.", "And now?", "As I said."]  # nor what hung on it
@@ -272,7 +280,41 @@ def test_what_goes_in_and_what_comes_out_are_copies(memos: MemOS) -> None:
     wordless = MemosMemory(memos=memos, scope=ANA)
     wordless.put(ChatMessage(role="user", blocks=[picture]))
     wordless.put(ChatMessage(role="assistant", content="A picture."))
-    assert len(wordless.get()) == 2 and said(memos, wordless.session) == [("assistant", "A picture.")]
+    assert len(wordless.get()) == 2 and said(memos, wordless.session) == [("user", "[image]"), ("assistant", "A picture.")]
+
+
+def test_images_of_the_user_are_remembered_and_there_again_after_reopening(memos: MemOS, caplog: pytest.LogCaptureFixture) -> None:
+    memory = MemosMemory(memos=memos, scope=ANA, session="s")
+    asked = [
+        ChatMessage(role="user", blocks=[TextBlock(text="What is this?"), ImageBlock(image=png)])
+        for png in (PNG, PNG.replace(b"IDAT", b"iDAT"))
+    ]
+    for message, answer in zip(asked, ("A dot.", "A dot too."), strict=True):
+        memory.put(message)
+        memory.get()
+        memory.put(ChatMessage(role="assistant", content=answer))
+    texts = ["What is this?\n[image]", "A dot.", "What is this?\n[image]", "A dot too."]
+    assert [text for _, text in said(memos, "s")] == texts
+    kept = [memos.content(cube.id, shape="llamaindex")[1]["image"] for cube in memos.conversation(scope=ANA, session="s")[::2]]
+    assert kept == [message.blocks[1].image for message in asked]
+    again = MemosMemory(memos=memos, scope=ANA, session="s")
+    assert [message.blocks[1].image for message in again.get_all()[::2]] == kept
+    again.set(again.get_all())
+    again.set(memory.get_all())
+    assert [text for _, text in said(memos, "s")] == texts  # neither is new
+    llm = Scripted(script=["The one from before."])
+    chat = SimpleChatEngine.from_defaults(memory=MemosMemory(memos=memos, scope=ANA, session="s"), llm=llm)
+    assert str(chat.chat("And which was it?")) == "The one from before."
+    assert [block.image for message in llm.seen[-1] for block in message.blocks if isinstance(block, ImageBlock)] == kept
+    for block in (ImageBlock(image=BytesIO(PNG)), ImageBlock(url=f"data:image/png;base64,{base64.b64encode(PNG).decode()}")):
+        another = MemosMemory(memos=memos, scope=ANA)
+        another.put(ChatMessage(role="user", blocks=[block]))
+        another.set(another.get_all())
+        (cube,) = memos.conversation(scope=ANA, session=another.session)
+        assert [part.bytes for part in cube.payload.parts] == [len(PNG)] and cube.payload.text == "[image]"
+    assert "image" not in caplog.text
+    memory.put(ChatMessage(role="user", blocks=[TextBlock(text="And this?"), ImageBlock(image=b"no image")]))
+    assert said(memos, "s")[-1] == ("user", "And this?\n[image]") and "an image is not kept" in caplog.text
 
 
 def test_users_do_not_see_each_other(memos: MemOS) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from llama_index.core.agent.workflow import FunctionAgent, ReActAgent
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, ToolCallBlock
-from llama_index.core.bridge.pydantic import BaseModel
+from llama_index.core.bridge.pydantic import BaseModel, ConfigDict
 from llama_index.core.chat_engine import SimpleChatEngine
 from llama_index.core.program.function_program import get_function_tool
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
 from scripted_llms import ANA, contents, said
+from tiny_models import ASK, ASKED, clock_caller
 
 from memos_core import InvalidInput, MemOS, NotAvailable
 from memos_integrations.llamaindex import MemosLLM, MemosMemory
@@ -145,6 +146,8 @@ async def test_the_small_default_model_as_llm(tmp_path: Path, hash_embedder: Any
 class clock(BaseModel):
     """The time."""
 
+    # described as LangChain describes it, without a title, so that one taught model serves the tests of both
+    model_config = ConfigDict(json_schema_extra=lambda shape: shape["properties"]["zone"].pop("title", None))
     zone: str
 
 
@@ -153,23 +156,16 @@ def look(zone: str) -> str:
     return "nine"
 
 
-TOOL = FunctionTool.from_defaults(look, name="clock")
-ASK = "What time is it?"
-ASKED = [{"role": "system", "content": "You are the clinic's assistant."}, {"role": "user", "content": ASK}]
+TOOL = FunctionTool.from_defaults(look, name="clock", description="The time.", fn_schema=clock)
 
 
 @pytest.fixture(scope="module")
 def caller() -> Any:
     """An engine whose model calls the tool and then answers."""
-    from tiny_models import taught_model
-
     from memos_core.hf import HFEngine
 
-    arguments = {"name": "clock", "arguments": {"zone": "Oslo"}}
-    call = '<tool_call>\n{"name": "clock", "arguments": {"zone": "Oslo"}}\n</tool_call>'
-    done = [*ASKED, {"role": "assistant", "content": "", "tool_calls": [{"function": arguments}]}, {"role": "tool", "content": "nine"}]
     tool, form = (each.metadata.to_openai_tool()["function"] for each in (TOOL, get_function_tool(clock)))
-    return HFEngine(*taught_model((ASKED, tool, call), (done, tool, "It is nine."), (ASKED[1:], form, call)))
+    return HFEngine(*clock_caller(tool, form))
 
 
 async def test_functions_are_called_where_the_template_shows_them(caller: Any, engine: Any) -> None:

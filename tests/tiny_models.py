@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import Any
 
@@ -149,3 +150,23 @@ def taught_model(*lessons: tuple[list[dict[str, Any]], dict[str, Any], str]) -> 
         if loss.item() < 0.03:
             break
     return model.eval(), tokenizer
+
+
+ASK = "What time is it?"
+ASKED = [{"role": "system", "content": "You are the clinic's assistant."}, {"role": "user", "content": ASK}]
+
+
+def clock_caller(tool: dict[str, Any], form: dict[str, Any]) -> tuple[Any, Any]:
+    """A model that, asked for the time, calls the tool `clock` for Oslo and then says that it is nine; without system text it fills in the form.
+
+    tool, form: the same function `clock` of a zone, as a framework describes a tool and a form of an answer. Taught once for each pair.
+    """
+    return _clock_caller(json.dumps(tool), json.dumps(form))
+
+
+@lru_cache
+def _clock_caller(tool: str, form: str) -> tuple[Any, Any]:
+    arguments = {"name": "clock", "arguments": {"zone": "Oslo"}}
+    call = '<tool_call>\n{"name": "clock", "arguments": {"zone": "Oslo"}}\n</tool_call>'
+    done = [*ASKED, {"role": "assistant", "content": "", "tool_calls": [{"function": arguments}]}, {"role": "tool", "content": "nine"}]
+    return taught_model((ASKED, json.loads(tool), call), (done, json.loads(tool), "It is nine."), (ASKED[1:], json.loads(form), call))

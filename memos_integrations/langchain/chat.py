@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
-from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
-from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, ensure_config, run_in_executor
+from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, RunnableLambda, ensure_config, run_in_executor
 from pydantic import Field, model_validator
 
 from memos_core import InvalidInput, NotAvailable, Turn
+from memos_integrations.langchain.engine import arguments, as_message, called, for_engine, is_engine, last_piece, offered, pieces_said
 from memos_integrations.langchain.messages import ScopeLike, as_dict, commit, placed
 from memos_integrations.langchain.running import session_in
 
@@ -30,6 +30,8 @@ class MemosChat(BaseChatModel):
     The last human message and the final answer are remembered in one transaction before the call returns. A message with tool
     calls is not final: the turn is remembered when its text answer comes; but what `with_structured_output` asked for is an answer.
     A stream that fails or is abandoned remembers nothing.
+    An HFEngine calls tools where its model's chat template shows them, which `engine.takes_tools` says (that of the small default model
+    does not). A call is asked for, never forced: structured output raises OutputParserException where the model says something else.
     What was used, and why, is in `response_metadata["memos"]`. Errors of the memory are raised, never swallowed.
     """
 
@@ -96,18 +98,16 @@ class MemosChat(BaseChatModel):
         scope, session, structured = (rest.pop(f"memory_{name}") for name in ("scope", "session", "structured"))
         if scope is None:
             raise InvalidInput('MemosChat has no scope: pass scope= or config={"configurable": {"scope": ...}}')
-        turn = self.memos.begin(
-            [as_dict(message) for message in messages], scope=scope, session=session, token_budget=self.token_budget, k=self.k
-        )
+        shaped = for_engine(messages, self.model.takes_tools) if self._has_engine() else [as_dict(message) for message in messages]
+        turn = self.memos.begin(shaped, scope=scope, session=session, token_budget=self.token_budget, k=self.k)
         return turn, rest, structured
 
     # ------------------------------------------------------------------ answering
     def _generate(self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
         turn, rest, structured = self._begin(messages, kwargs)
         if self._has_engine():
-            reply = self.model.generate(turn.prompt, turn.plan, turn.scope, **self._engine_arguments(messages, stop, rest))
-            message = AIMessage(content=reply.text, **_cost(reply, self._model_name()))
-            result = ChatResult(generations=[ChatGeneration(message=message)])
+            reply = self.model.generate(turn.prompt, turn.plan, turn.scope, **arguments(rest, stop, self.max_tokens))
+            result = ChatResult(generations=[ChatGeneration(message=as_message(reply, self._model_name()))])
         else:
             result = self.model._generate(placed(messages, turn.plan), stop=stop, run_manager=run_manager, **rest)
         return self._remember(turn, result, structured)
@@ -124,14 +124,17 @@ class MemosChat(BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         turn, rest, structured = self._begin(messages, kwargs)
         if self._has_engine():
-            with self.model.stream(turn.prompt, turn.plan, turn.scope, **self._engine_arguments(messages, stop, rest)) as pieces:
-                for text in pieces:
+            shown = 0
+            with self.model.stream(turn.prompt, turn.plan, turn.scope, **arguments(rest, stop, self.max_tokens)) as pieces:
+                for text in pieces_said(pieces, tools=bool(rest.get("tools"))):
                     chunk = ChatGenerationChunk(message=AIMessageChunk(content=text))
                     if run_manager is not None:
                         run_manager.on_llm_new_token(text, chunk=chunk)
                     yield chunk
-            turn.commit(pieces.reply.text)
-            yield _last_chunk(turn, **_cost(pieces.reply, self._model_name()))
+                    shown += len(text)
+            message = as_message(pieces.reply, self._model_name())
+            self._commit(turn, message, structured)
+            yield _last_chunk(turn, **last_piece(message, shown))
         elif type(self.model)._stream is BaseChatModel._stream:
             result = self.model._generate(placed(messages, turn.plan), stop=stop, run_manager=run_manager, **rest)
             yield _as_chunk(self._remember(turn, result, structured))
@@ -141,7 +144,7 @@ class MemosChat(BaseChatModel):
                 chunks.append(chunk)
                 yield chunk
             if (whole := merge_chat_generation_chunks(chunks)) is not None:
-                commit(turn, whole.message, structured)
+                self._commit(turn, whole.message, structured)
                 yield _last_chunk(turn)
 
     async def _astream(
@@ -163,47 +166,56 @@ class MemosChat(BaseChatModel):
             chunks.append(chunk)
             yield chunk
         if (whole := merge_chat_generation_chunks(chunks)) is not None:
-            await run_in_executor(None, commit, turn, whole.message, structured)
+            await run_in_executor(None, self._commit, turn, whole.message, structured)
             yield _last_chunk(turn)
 
-    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:
-        """The same model with tools in the inner model's format; calls still go through the memory.
+    def bind_tools(self, tools: Sequence[Any], *, tool_choice: Any = None, **kwargs: Any) -> Runnable[Any, AIMessage]:
+        """The same model with tools; calls still go through the memory.
 
-        Raises NotAvailable with an HFEngine, or when the inner model does not return an ordinary binding.
+        tools: functions, classes, LangChain's tools or OpenAI's descriptions. tool_choice: with an HFEngine, what is to be called can be
+        asked for ("any"), and made certain only by binding one tool alone.
+        Raises NotAvailable with an HFEngine whose chat template shows no tools, or when the inner model returns no ordinary binding.
         """
         if self._has_engine():
-            raise NotAvailable("an HFEngine cannot call tools; give MemosChat a chat model with tool calling as model=")
-        bound = self.model.bind_tools(tools, **kwargs)
+            return self.bind(tools=offered(self.model, tools, tool_choice), **kwargs)
+        bound = self.model.bind_tools(tools, **({} if tool_choice is None else {"tool_choice": tool_choice}), **kwargs)
         if not isinstance(bound, RunnableBinding) or bound.bound is not self.model:
             raise NotAvailable(
                 f"bind_tools of {type(self.model).__name__} returns {type(bound).__name__}; use MemosMiddleware with this model"
             )
         return RunnableBinding(bound=self, kwargs=bound.kwargs, config=bound.config)
 
+    def with_structured_output(self, schema: Any, *, include_raw: bool = False, **kwargs: Any) -> Runnable[Any, Any]:
+        """Answers in the form of a schema, by way of a tool.
+
+        Raises what `bind_tools` raises; over an HFEngine, a run raises OutputParserException where the model does not call the tool. With
+        include_raw the reply is there, and `parsed` is None.
+        """
+        chain = super().with_structured_output(schema, include_raw=include_raw, **kwargs)
+        if not self._has_engine() or include_raw:
+            return chain
+        asked, parser = chain.steps
+        return asked | RunnableLambda(called) | parser
+
     def _remember(self, turn: Turn, result: ChatResult, structured: bool) -> ChatResult:
         """Commit a final answer. The result, with what memory was used for it."""
         first, *others = result.generations
-        commit(turn, first.message, structured)
+        self._commit(turn, first.message, structured)
         metadata = {**first.message.response_metadata, "memos": used(turn)}
         marked = first.model_copy(update={"message": first.message.model_copy(update={"response_metadata": metadata})})
         return ChatResult(generations=[marked, *others], llm_output=result.llm_output)
 
-    # ------------------------------------------------------------------ the engine
+    def _commit(self, turn: Turn, message: BaseMessage, structured: bool) -> None:
+        """Remember the turn if the message answers it; of an HFEngine, an answer in a form comes as a call or not at all."""
+        if not self._has_engine() or bool(message.tool_calls) == structured:
+            commit(turn, message, structured)
+
     def _has_engine(self) -> bool:
-        return hasattr(self.model, "next_token_logits")
+        return is_engine(self.model)
 
     def _model_name(self) -> str:
         config = getattr(getattr(self.model, "model", None), "config", None)
         return str(getattr(config, "name_or_path", "") or type(self.model).__name__)
-
-    def _engine_arguments(self, messages: Sequence[BaseMessage], stop: list[str] | None, rest: dict[str, Any]) -> dict[str, Any]:
-        known = {name: rest[name] for name in ("temperature", "top_p", "seed", "reuse") if name in rest}
-        if unknown := rest.keys() - known.keys() - {"max_tokens", "stream"}:
-            raise InvalidInput(f"an HFEngine takes no {', '.join(sorted(unknown))}, but max_tokens, temperature, top_p, seed and reuse")
-        for message in messages:
-            if isinstance(message, HumanMessage) and any(block["type"] != "text" for block in message.content_blocks):
-                raise NotAvailable("an HFEngine reads text alone; this conversation holds other content, such as an image")
-        return {**known, "max_new_tokens": rest.get("max_tokens", self.max_tokens), "stop": tuple(stop or ())}
 
 
 def used(turn: Turn) -> dict[str, Any]:
@@ -214,21 +226,9 @@ def used(turn: Turn) -> dict[str, Any]:
     return {"scope": list(turn.scope), "session": turn.session, "used": used, **spent}
 
 
-def _cost(reply: Any, model_name: str) -> dict[str, Any]:
-    """An engine's reply as LangChain's fields of a message."""
-    usage = UsageMetadata(
-        input_tokens=reply.prompt_tokens,
-        output_tokens=len(reply.token_ids),
-        total_tokens=reply.prompt_tokens + len(reply.token_ids),
-        input_token_details={"cache_read": reply.reused_tokens},
-    )
-    metadata = {"model_name": model_name, "finish_reason": reply.finish_reason, "exact": reply.exact}
-    return {"usage_metadata": usage, "response_metadata": {**metadata, "seconds_to_first_token": reply.seconds_to_first_token}}
-
-
-def _last_chunk(turn: Turn, response_metadata: dict[str, Any] | None = None, **fields: Any) -> ChatGenerationChunk:
+def _last_chunk(turn: Turn, content: str = "", response_metadata: dict[str, Any] | None = None, **fields: Any) -> ChatGenerationChunk:
     metadata = {**(response_metadata or {}), "memos": used(turn)}
-    return ChatGenerationChunk(message=AIMessageChunk(content="", response_metadata=metadata, chunk_position="last", **fields))
+    return ChatGenerationChunk(message=AIMessageChunk(content=content, response_metadata=metadata, chunk_position="last", **fields))
 
 
 def _as_chunk(result: ChatResult) -> ChatGenerationChunk:

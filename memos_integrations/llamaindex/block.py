@@ -11,7 +11,7 @@ from llama_index.core.bridge.pydantic import Field, field_validator
 from llama_index.core.memory import BaseMemoryBlock
 
 from memos_core import InvalidInput
-from memos_integrations.llamaindex.messages import Said
+from memos_integrations.llamaindex.messages import Said, remember
 
 CHARACTERS = 4
 """About as many make a token."""
@@ -80,9 +80,8 @@ class MemosMemoryBlock(BaseMemoryBlock[str]):
         return "\n".join(each.text for each in (*plan.reuse, *plan.inject))
 
     def _remember(self, messages: Sequence[ChatMessage], session: str | None) -> None:
-        said = [Said(message) for message in messages]
-        if lasting := [each.as_dict() for each in said if each.lasts]:
-            self.memos.remember(lasting, scope=self._place(session), session=session)
+        if lasting := [said for said in map(Said, messages) if said.lasts]:
+            remember(self.memos, lasting, scope=self._place(session), session=session)
 
     def _place(self, session: str | None) -> Any:
         """The scope of a session."""

@@ -15,8 +15,8 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr, field_serialize
 from llama_index.core.memory import BaseMemory
 from llama_index.core.utils import get_tokenizer
 
-from memos_core import InvalidInput, MemOS, Turn
-from memos_integrations.llamaindex.messages import Said, put_before
+from memos_core import InvalidInput, MemCube, MemOS, Plaintext, Turn
+from memos_integrations.llamaindex.messages import Said, put_before, remember
 
 if TYPE_CHECKING:
     from memos_integrations.llamaindex.llm import MemosLLM
@@ -40,8 +40,8 @@ class MemosMemory(BaseMemory):
     returns, memory included, as tokenizer_fn counts them (LlamaIndex's global tokenizer by default). Of a conversation that is
     longer, the oldest turns are not shown, though remembered and recalled; the last turn is always shown, whole.
 
-    `put` remembers messages of the user and final answers of the assistant, verbatim and once; tool calls, tool results, pictures and
-    a ReActAgent's thoughts are shown to the model but not remembered. `get` gives copies of the conversation with recalled text right
+    `put` remembers messages of the user and final answers of the assistant, verbatim and once, a user's with its images; tool calls, tool
+    results and a ReActAgent's thoughts are shown to the model but not remembered. `get` gives copies of the conversation with recalled text right
     before the user message that it was recalled for; stable memory, if the scheduler chose any, comes first, as a system message.
     With a local model, take the LLM from `llm(engine)`: it puts that memory behind the chat engine's own system prompt, where its KV
     can be reused.
@@ -170,7 +170,7 @@ class MemosMemory(BaseMemory):
                 if said.role == "assistant" and self._turn is not None and self._is_open():
                     self._turn.commit(said.worth)
                 else:
-                    self._memos.remember([said.as_dict()], scope=self.scope, session=self.session)
+                    remember(self._memos, [said], scope=self.scope, session=self.session)
             self._coming = []
             self._set_aside(said)
             self._view.append(said)
@@ -180,18 +180,20 @@ class MemosMemory(BaseMemory):
         with self._lock:
             held: dict[tuple[str, str], list[Said]] = {}
             for known in self._stored():
-                held.setdefault((known.role, known.text), []).append(known)
+                held.setdefault(known.words, []).append(known)
             view, new = [], []
             for message in messages:
                 said = self._said(message.model_copy(deep=True))
-                if same := held.get((said.role, said.worth)):
-                    said = self._said(said.message, same.pop(0).id)
+                alike = held.get(said.words, [])
+                if same := next((known for known in alike if known.pictures in ((), said.pictures)), None):
+                    alike.remove(same)
+                    said = self._said(said.message, same.id)
                 elif said.lasts:
                     said = self._said(said.message, self._new_id())
-                    new.append(said.as_dict())
+                    new.append(said)
                 view.append(said)
             if new:
-                self._memos.remember(new, scope=self.scope, session=self.session)
+                remember(self._memos, new, scope=self.scope, session=self.session)
             self._view, self._coming, self._turn, self._start, self.aside = [], [], None, 0, []
             for said in view:
                 self._set_aside(said)
@@ -284,10 +286,17 @@ class MemosMemory(BaseMemory):
     def _stored(self) -> list[Said]:
         cubes = self._memos.conversation(scope=self.scope, session=self.session)
         return [
-            self._said(ChatMessage(role=cube.identifiers.role, content=cube.payload.text), next(iter(cube.identifiers.sources), None))
+            self._said(self._message(cube), next(iter(cube.identifiers.sources), None))
             for cube in cubes
             if cube.identifiers.role in ("user", "assistant")
         ]
+
+    def _message(self, cube: MemCube) -> ChatMessage:
+        """A message as it is remembered, with its images."""
+        assert isinstance(cube.payload, Plaintext)
+        if not cube.payload.parts:
+            return ChatMessage(role=cube.identifiers.role, content=cube.payload.text)
+        return ChatMessage(role=cube.identifiers.role, blocks=self._memos.content(cube.id, shape="llamaindex"))
 
     def _set_aside(self, said: Said) -> None:
         """Keep, for the time that this conversation is open, what the memory does not hold of a message to come."""
@@ -305,7 +314,7 @@ class MemosMemory(BaseMemory):
         self._view = [said for said in aside.get("", ()) if not said.lasts]
         for stored in self._stored():
             of_it = aside.get(stored.id or "", ())
-            whole = [said.message for said in of_it if (said.role, said.worth) == (stored.role, stored.text)]
+            whole = [said.message for said in of_it if said.words == stored.words]
             self._view.append(self._said(whole[0], stored.id) if whole else stored)
             self._view += [said for said in of_it if not said.lasts]
         self._coming, self._turn, self._system, self._start = [], None, None, 0

@@ -58,6 +58,7 @@ def main() -> int:
     well &= run(
         "The notebooks of the cookbook, and how long they take", "-m", "pytest", "-s", "-m", "bench", str(HERE.parent / "test_cookbook.py")
     )
+    well &= run("The frameworks' tests on their lowest and their newest versions", str(HERE / "bench_versions.py"))
     well &= run("Adding and recalling, 10,000 memories of 100 users", evaluate, "speed", "--n", "10000")
     well &= run("One user's memory as it grows", str(HERE / "bench_scale.py"))
     well &= run("The scheduler at 100,000 memories: usage, ticks, decisions", str(HERE / "bench_tick.py"))
