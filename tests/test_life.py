@@ -199,7 +199,7 @@ def test_a_life_on_the_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     )  # fmt: skip
     engine = HFEngine.load()
     with MemOS.open(tmp_path / "life.memos", engine=engine, thresholds=thresholds) as memos:
-        memos.remember([fact.statement for fact in TUNED], scope=ANA, occurred_at=SAID, now=SAID)
+        source = memos.remember([fact.statement for fact in TUNED], scope=ANA, occurred_at=SAID, now=SAID)[0].id
         engine.generate([{"role": "user", "content": "word " * 100}], max_new_tokens=1)  # a rate of prefilling
         for session in "ab":
             for fact in TUNED:
@@ -214,8 +214,7 @@ def test_a_life_on_the_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         turn = memos.begin(question, scope=ANA, session="d", token_budget=0, now=NOW)
         assert turn.plan.modules == (module.id,) and TUNED[0].answer not in turn.prompt[-1]["content"]
         assert TUNED[0].answer in engine.generate(turn.prompt, turn.plan, ANA, 16).text
-        nodes = memos.lineage(module.id).nodes(data="cube")
-        (source,) = [id for id, cube in nodes if id != module.id and TUNED[0].answer in cube.payload.text]
+        assert source in memos.lineage(module.id).predecessors(module.id)
         memos.update(source, text=TUNED[0].statement.replace(TUNED[0].answer, "pilot"), now=NOW)
         turn = memos.begin(question, scope=ANA, session="e", now=NOW)
         assert turn.plan.modules == () and any("pilot" in message["content"] for message in turn.prompt)
