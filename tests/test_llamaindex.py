@@ -230,6 +230,19 @@ def test_the_token_limit_of_context_engines_and_models(memos: MemOS) -> None:
         MemosMemory(memos=memos, scope=ANA, token_limit=100)
 
 
+@pytest.mark.parametrize(
+    "image", [PNG, BytesIO(PNG), f"data:image/png;base64,{base64.b64encode(PNG).decode()}"], ids=["bytes", "file", "url"]
+)
+def test_an_image_is_remembered_once_whatever_holds_it(memos: MemOS, image: Any) -> None:
+    if isinstance(image, BytesIO) and ImageBlock.model_fields["image"].annotation == bytes | None:
+        pytest.skip("this version of LlamaIndex takes no file objects")
+    memory = MemosMemory(memos=memos, scope=ANA, session="s")
+    memory.put(ChatMessage(role="user", blocks=[ImageBlock(url=image) if isinstance(image, str) else ImageBlock(image=image)]))
+    memory.set(memory.get_all())
+    (cube,) = memos.conversation(scope=ANA, session="s")
+    assert [part.bytes for part in cube.payload.parts] == [len(PNG)] and cube.payload.text == "[image]"
+
+
 async def test_a_block_remembers_images(memos: MemOS) -> None:
     asked = ChatMessage(role="user", blocks=[TextBlock(text="What is this?"), ImageBlock(image=PNG)])
     await MemosMemoryBlock(memos=memos, scope=ANA).aput([asked], session_id="s")
@@ -306,12 +319,6 @@ def test_images_of_the_user_are_remembered_and_there_again_after_reopening(memos
     chat = SimpleChatEngine.from_defaults(memory=MemosMemory(memos=memos, scope=ANA, session="s"), llm=llm)
     assert str(chat.chat("And which was it?")) == "The one from before."
     assert [block.image for message in llm.seen[-1] for block in message.blocks if isinstance(block, ImageBlock)] == kept
-    for block in (ImageBlock(image=BytesIO(PNG)), ImageBlock(url=f"data:image/png;base64,{base64.b64encode(PNG).decode()}")):
-        another = MemosMemory(memos=memos, scope=ANA)
-        another.put(ChatMessage(role="user", blocks=[block]))
-        another.set(another.get_all())
-        (cube,) = memos.conversation(scope=ANA, session=another.session)
-        assert [part.bytes for part in cube.payload.parts] == [len(PNG)] and cube.payload.text == "[image]"
     assert "image" not in caplog.text
     memory.put(ChatMessage(role="user", blocks=[TextBlock(text="And this?"), ImageBlock(image=b"no image")]))
     assert said(memos, "s")[-1] == ("user", "And this?\n[image]") and "an image is not kept" in caplog.text
