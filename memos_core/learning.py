@@ -103,6 +103,8 @@ def learn(
     Killed or paused half-way, it goes on where it was when asked for again. Raises InvalidInput, EngineError, Cancelled or Paused; then nothing
     was kept.
     """
+    # in the order in which it was said, whatever the ids: equal texts make equal modules
+    sources = sorted(sources, key=lambda cube: (cube.identifiers.occurred_at, text_of(cube)))
     lessons = curriculum(sources, how.seed, house.model)
     unfinished = _unfinished(house, sources, how)
     bar, kept_once = _bar(how, lessons), list[bool]()
