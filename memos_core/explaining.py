@@ -12,12 +12,12 @@ from memos_core import policy
 from memos_core.cube import Activation, CubeId, MemCube, Parameter, Plaintext, State, Usage, ancestors, blob_of, text_of
 from memos_core.heads import Derived, derived
 from memos_core.house import House
-from memos_core.learning import learnable, measured
+from memos_core.learning import learnable, measured, tried
 from memos_core.lifespan import cools_at, strength
 from memos_core.modules import standing
 from memos_core.plan import line
 from memos_core.policy import Candidate, MoveKind, Thresholds
-from memos_core.readiness import Condition, head_conditions, module_conditions
+from memos_core.readiness import Condition, choose_module, head_conditions, module_conditions, untried
 from memos_core.store import agenda, records, uses
 from memos_core.store.agenda import Moved
 from memos_core.store.snapshot import AuditEntry, Snapshot
@@ -188,7 +188,9 @@ def _of_text(
         "others", f"{ready}", f"at least {thresholds.parameter_facts - 1}", f"{few} more memories like it" if few > 0 else ""
     )
     (mine,) = learnable(house, view, [cube], scope, now)
-    prospects.append(Prospect("distil", (*module_conditions(mine, thresholds, now), company)))
+    chosen = choose_module([mine, *(other for other in others if other.cube.id != cube.id)], thresholds, now)
+    before = untried([each.cube.id for each in chosen], *tried(view, scope, thresholds, now))
+    prospects.append(Prospect("distil", (*module_conditions(mine, thresholds, now), company, before)))
     if (expires := cube.governance.expires_at) is not None:
         past = Condition(
             "now", now.isoformat(timespec="seconds"), f"{expires.isoformat(timespec='seconds')}", "" if expires <= now else "time"

@@ -151,6 +151,21 @@ def _uses(candidates: Sequence[Candidate], ids: frozenset[CubeId]) -> str:
     return ", ".join(f"{id} {usage.recalls} recalls in {usage.sessions} sessions, heat {usage.heat:.2f}" for id, usage in found)
 
 
+def choose_module(candidates: Sequence[Learnable], thresholds: Thresholds, now: datetime) -> list[Learnable]:
+    """The memories of one scope that deserve a module, hottest first, no more than fit into one."""
+    worthy = [each for each in candidates if all(condition.met for condition in module_conditions(each, thresholds, now))]
+    return sorted(worthy, key=lambda each: (-each.cube.usage.heat, each.cube.id))[: thresholds.parameter_most]
+
+
+def untried(ids: Collection[CubeId], failed: Collection[frozenset[CubeId]], lately: Collection[frozenset[CubeId]]) -> Condition:
+    """That no module of these memories has just been made and turned away. failed, lately: as in decide_module."""
+    if frozenset(ids) in failed:
+        return Condition("tried before", "just these, and rejected", "no", "other memories beside it: a module of just these was rejected")
+    if any(2 * len(each & set(ids)) >= len(ids) for each in lately if ids):
+        return Condition("tried before", "half of these, lately", "no", "time: a module of half of these was rejected or taken off lately")
+    return Condition("tried before", "no", "no")
+
+
 def decide_module(
     candidates: Sequence[Learnable],
     failed: Collection[frozenset[CubeId]],
@@ -165,10 +180,9 @@ def decide_module(
     module_settle_seconds: what is half the same waits. Without a measured rate of prefilling nothing can be said to pay, and nothing
     is distilled.
     """
-    worthy = [each for each in candidates if all(condition.met for condition in module_conditions(each, thresholds, now))]
-    worthy = sorted(worthy, key=lambda each: (-each.cube.usage.heat, each.cube.id))[: thresholds.parameter_most]
+    worthy = choose_module(candidates, thresholds, now)
     ids = tuple(sorted(each.cube.id for each in worthy))
-    if len(ids) < thresholds.parameter_facts or frozenset(ids) in failed or any(2 * len(each & set(ids)) >= len(ids) for each in lately):
+    if len(ids) < thresholds.parameter_facts or not untried(ids, failed, lately).met:
         return None
     saved = speed.computing(sum(expected_uses(each.cube.usage.heat, thresholds.horizon_seconds) * each.tokens for each in worthy))
     cost = len(ids) * speed.distil

@@ -78,6 +78,8 @@ def test_a_life_by_use_alone(memos: MemOS) -> None:
     assert made.state is State.REJECTED and "rejected by its examination" in moves[0].reason and "2 statements are hot" in moves[0].reason
     assert set(memos.lineage(made.id).predecessors(made.id)) == {oboe.id, bergen.id} and memos.explain(oboe.id, now=day).held_as == (kv,)
     assert "statements are hot" in memos.audit(id=made.id)[0].detail
+    (again,) = [each for each in memos.explain(oboe.id, now=day).prospects if each.kind == "distil"]
+    assert again.missing == ("other memories beside it: a module of just these was rejected",)
 
     # so one that has passed is put in its place
     passed = learned(memos)
