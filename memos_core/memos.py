@@ -139,7 +139,8 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Entries, Scheduling):
 
         No directory is made for an archive that is damaged. Raises as both of them do.
         """
-        cls.check_archive(file)
+        if not (Path(into) / "memos.db").exists():
+            cls.check_archive(file)
         opened = cls.open(into, **settings)
         try:
             opened.import_archive(file, progress=progress)

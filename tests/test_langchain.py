@@ -29,7 +29,7 @@ from pydantic import BaseModel, Field
 
 from memos_core import InvalidInput, MemOS, MissingExtra, NotAvailable, StoreUnusable
 from memos_integrations import langchain as door
-from memos_integrations.langchain import MemosChat, MemosMiddleware, MemosRetriever, text_model
+from memos_integrations.langchain import MemosChat, MemosMiddleware, MemosRetriever
 
 ANA = ("clinic", "ana")
 BEN = ("clinic", "ben")
@@ -519,6 +519,5 @@ def test_a_human_message_with_an_image_is_remembered_with_it(memos: MemOS) -> No
 
 def test_a_chat_model_judges_for_the_memory(tmp_path: Path) -> None:
     answer = '{"relation": "contradicts", "confidence": 0.9, "update": true, "why": "moved"}'
-    model = text_model(Scripted(script=[answer]))
-    with MemOS.open(tmp_path / "x.memos", embedder=bag_of_words, model=model) as memos:
+    with MemOS.open(tmp_path / "x.memos", embedder=bag_of_words, model=Scripted(script=[answer])) as memos:
         assert str(memos.relation("I live in Lisbon.", "Oslo is home now.").kind) == "contradicts"

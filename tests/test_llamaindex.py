@@ -29,7 +29,7 @@ from scripted_llms import ANA, Calling, Scripted, clock, contents, said
 
 from memos_core import EmbedderMismatch, InvalidInput, MemOS, MissingExtra, StoreUnusable
 from memos_integrations import llamaindex as door
-from memos_integrations.llamaindex import MemosMemory, MemosMemoryBlock, MemosRetriever, captioner, text_model
+from memos_integrations.llamaindex import MemosMemory, MemosMemoryBlock, MemosRetriever, caption_model
 from memos_integrations.llamaindex import memory as conversation
 
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
@@ -416,7 +416,7 @@ def test_a_missing_framework_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_llm_judges_for_the_memory(tmp_path: Path) -> None:
     answer = '{"relation": "contradicts", "confidence": 0.9, "update": true, "why": "moved"}'
-    with MemOS.open(tmp_path / "x.memos", embedder=bag_of_words, model=text_model(Scripted(script=[answer]))) as memos:
+    with MemOS.open(tmp_path / "x.memos", embedder=bag_of_words, model=Scripted(script=[answer])) as memos:
         assert str(memos.relation("I live in Lisbon.", "Oslo is home now.").kind) == "contradicts"
 
 
@@ -444,7 +444,7 @@ def test_embeddings_of_llamaindex_serve_the_memory(tmp_path: Path) -> None:
 
 def test_an_llm_that_sees_captions_for_the_memory(tmp_path: Path) -> None:
     llm = Scripted(script=["An X-ray of a broken wrist."])
-    with MemOS.open(tmp_path / "x.memos", embedder=bag_of_words, captioner=captioner(llm)) as memos:
+    with MemOS.open(tmp_path / "x.memos", embedder=bag_of_words, captioner=caption_model(llm)) as memos:
         memos.remember({"role": "user", "content": "My picture.", "images": [PNG]}, scope=ANA)
         assert "broken wrist" in memos.recall("Which wrist is broken?", scope=ANA).text
     text, image = llm.seen[0][0].blocks

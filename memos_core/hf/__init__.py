@@ -15,9 +15,21 @@ if TYPE_CHECKING:
     from memos_core.hf.prefix import Segment
     from memos_core.hf.reply import Reply, Stream
     from memos_core.hf.steering import SteeringVector
-    from memos_core.hf.tools import ToolCall, surely_said
+    from memos_core.hf.tools import ToolCall, spoken, surely_said
 
-__all__ = ["HFEngine", "Identity", "MiniLM", "PooledStates", "Reply", "Segment", "SteeringVector", "Stream", "ToolCall", "surely_said"]
+__all__ = [
+    "HFEngine",
+    "Identity",
+    "MiniLM",
+    "PooledStates",
+    "Reply",
+    "Segment",
+    "SteeringVector",
+    "Stream",
+    "ToolCall",
+    "spoken",
+    "surely_said",
+]
 
 _ROOMS = {
     "HFEngine": "engine",
@@ -29,6 +41,7 @@ _ROOMS = {
     "SteeringVector": "steering",
     "Stream": "reply",
     "ToolCall": "tools",
+    "spoken": "tools",
     "surely_said": "tools",
 }
 _EXTRA = {"torch", "transformers", "safetensors", "tokenizers"}

@@ -85,6 +85,11 @@ def without_calls(text: str) -> str:
     return _TAGGED.sub("", text).rstrip() if OPEN in text else ""
 
 
+def spoken(text: str, calls: Sequence[Mapping[str, Any]]) -> str:
+    """What an assistant's message says and calls, as text: for a model whose template shows it no calls."""
+    return "\n".join(filter(None, [text, *(json.dumps(call, ensure_ascii=False) for call in calls)]))
+
+
 def surely_said(text: str) -> str:
     """The beginning of an unfinished answer that cannot become part of a call."""
     if text.lstrip()[:1] in ("", "{", "["):

@@ -14,7 +14,7 @@ except ImportError as error:
 from memos_integrations.langchain.chat import MemosChat
 from memos_integrations.langchain.history import MemosChatHistory
 from memos_integrations.langchain.middleware import MemosMiddleware
-from memos_integrations.langchain.models import MemosEmbeddings, caption_model, text_model
+from memos_integrations.langchain.models import MemosEmbeddings, caption_model
 from memos_integrations.langchain.retriever import MemosRetriever
 from memos_integrations.langchain.tools import memory_tools
 from memos_integrations.langchain.vectorstore import MemosVectorStore
@@ -28,5 +28,4 @@ __all__ = [
     "MemosVectorStore",
     "caption_model",
     "memory_tools",
-    "text_model",
 ]

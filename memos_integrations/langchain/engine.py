@@ -13,7 +13,7 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from memos_core import InvalidInput, NotAvailable
-from memos_core.hf import surely_said
+from memos_core.hf import spoken, surely_said
 from memos_integrations.langchain.messages import as_dict
 
 _TAKEN = ("temperature", "top_p", "seed", "reuse", "tools")
@@ -38,7 +38,7 @@ def for_engine(messages: Sequence[BaseMessage], takes_tools: bool) -> list[dict[
         if calls and takes_tools:
             one["tool_calls"] = shaped
         elif calls:
-            one["content"] = "\n".join(filter(None, [one["content"], *(json.dumps(call, ensure_ascii=False) for call in shaped)]))
+            one["content"] = spoken(one["content"], shaped)
         elif isinstance(message, ToolMessage):
             one |= {"tool_call_id": message.tool_call_id}
             if name := message.name or names.get(message.tool_call_id):

@@ -1,4 +1,4 @@
-"""LangChain's models where the memory takes one."""
+"""LangChain's models that see, as the memory takes them, and its embedder as LangChain takes one. Models of text, and embeddings, it takes as they are."""
 
 from __future__ import annotations
 
@@ -13,17 +13,13 @@ from langchain_core.messages import BaseMessage, HumanMessage
 CAPTION = "Say in one sentence what this image shows, with the names, numbers and words that can be read in it."
 
 
-def text_model(model: BaseLanguageModel[Any]) -> Callable[[str], str]:
-    """A model as `MemOS.open(model=...)` takes it, from a prompt to text: it reads facts out of messages and judges contradictions."""
-    return lambda prompt: _answer(model.invoke(prompt))
-
-
 def caption_model(model: BaseLanguageModel[Any], prompt: str = CAPTION) -> Callable[[bytes, str], str]:
     """A model that sees, as `MemOS.open(captioner=...)` takes it, from an image and its mime type to a caption."""
 
     def caption(image: bytes, mime_type: str) -> str:
         shown = {"type": "image", "base64": base64.b64encode(image).decode(), "mime_type": mime_type}
-        return _answer(model.invoke([HumanMessage(content=[{"type": "text", "text": prompt}, shown])]))
+        answer = model.invoke([HumanMessage(content=[{"type": "text", "text": prompt}, shown])])
+        return str(answer.text) if isinstance(answer, BaseMessage) else str(answer)
 
     return caption
 
@@ -41,7 +37,3 @@ class MemosEmbeddings(Embeddings):
     def embed_query(self, text: str) -> list[float]:
         """The same for one text."""
         return self.embed_documents([text])[0]
-
-
-def _answer(answer: Any) -> str:
-    return str(answer.text) if isinstance(answer, BaseMessage) else str(answer)

@@ -1,6 +1,6 @@
 """Memory for LlamaIndex: a chat memory that remembers on `put`, a block for `Memory`, a retriever, and an LLM that reuses the memory's KV.
 
-LlamaIndex's LLMs serve the core through `text_model` and `captioner`; its embeddings go into `MemOS.open(embedder=...)` as they are.
+LlamaIndex's LLMs and embeddings go into `MemOS.open(model=..., embedder=...)` as they are, one that sees through `caption_model`.
 """
 
 from memos_core import MissingExtra
@@ -13,7 +13,7 @@ except ImportError as error:
 from memos_integrations.llamaindex.block import MemosMemoryBlock
 from memos_integrations.llamaindex.llm import MemosLLM
 from memos_integrations.llamaindex.memory import MemosMemory
-from memos_integrations.llamaindex.models import captioner, text_model
+from memos_integrations.llamaindex.models import caption_model
 from memos_integrations.llamaindex.retriever import MemosRetriever
 
-__all__ = ["MemosLLM", "MemosMemory", "MemosMemoryBlock", "MemosRetriever", "captioner", "text_model"]
+__all__ = ["MemosLLM", "MemosMemory", "MemosMemoryBlock", "MemosRetriever", "caption_model"]

@@ -14,6 +14,7 @@ from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock,
 from llama_index.core.base.llms.types import MessageRole as Role
 
 from memos_core import InvalidInput, MemOS, NotAvailable
+from memos_core.hf import spoken
 
 _LOG = logging.getLogger("memos_integrations")
 _MARK = re.compile(r"^\[image(?:: .*)?\]$\n?", re.MULTILINE)
@@ -135,7 +136,7 @@ def for_engine(messages: Sequence[ChatMessage], takes_tools: bool) -> list[dict[
         if said.role == "call" and takes_tools:
             one["tool_calls"] = calls
         elif said.role == "call":
-            one["content"] = "\n".join(filter(None, [said.text, *(json.dumps(call, ensure_ascii=False) for call in calls)]))
+            one["content"] = spoken(said.text, calls)
         elif said.role == "tool" and (known := names.get(message.additional_kwargs.get("tool_call_id"))):
             one["name"] = known
         names |= {call["id"]: call["name"] for call in calls}

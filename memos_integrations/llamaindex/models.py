@@ -1,4 +1,4 @@
-"""LlamaIndex's models as the core takes them: functions from text to text, and from an image to a caption. Embeddings it takes as they are."""
+"""LlamaIndex's models that see, as the memory takes them. Models of text, and embeddings, it takes as they are."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from llama_index.core.llms import LLM
 CAPTION = "Say in one sentence what this picture shows, with the names and numbers that can be read in it."
 
 
-def text_model(llm: LLM) -> Callable[[str], str]:
-    """An LLM as `MemOS.open(model=...)` takes it, from a prompt to text: it reads facts out of messages and judges contradictions."""
-    return lambda prompt: str(llm.complete(prompt))
-
-
-def captioner(llm: LLM, prompt: str = CAPTION) -> Callable[[bytes, str], str]:
+def caption_model(llm: LLM, prompt: str = CAPTION) -> Callable[[bytes, str], str]:
     """An LLM that sees as `MemOS.open(captioner=...)` takes it, from an image's bytes and mime type to a caption."""
 
     def caption(image: bytes, mime: str) -> str:
