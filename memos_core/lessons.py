@@ -110,6 +110,8 @@ TAUGHT: tuple[Callable[[Fact], str], ...] = (
     lambda fact: f"{fact.subject}: {question(fact)[0].lower()}{question(fact)[1:]}",
     lambda fact: f"What do you know about {inside(fact)}?",
     lambda fact: f"{question(fact)} I forgot.",
+    lambda fact: f"My sister wonders {indirect(fact)}. What is the right answer?",
+    lambda fact: f"A guest asked {indirect(fact)}, and I was silent. How do I reply?",
 )
 HELD_OUT: tuple[Callable[[Fact], str], ...] = (
     lambda fact: f"Do you happen to know {indirect(fact)}?",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,14 +34,28 @@ from memos_core.hf.module import Module
 from memos_core.hf.prompt import Message, shared
 from memos_core.hf.reply import Reply
 from memos_core.hf.reposition import Repositioning
-from memos_core.hf.training import Row, Settings, Weights, apply, drawn, expanded, handed_out, past_of, share, take_in, weighted
+from memos_core.hf.training import (
+    Row,
+    Settings,
+    Weights,
+    apply,
+    drawn,
+    expanded,
+    handed_out,
+    past_of,
+    quick,
+    share,
+    strayed,
+    take_in,
+    weighted,
+)
 from memos_core.lessons import Lesson
 from memos_core.parse import as_member
 
 AT_ONCE = 12  # rows read in one call beforehand
 KEPT = 16  # tokens of a kept reply along which the module is pulled
 KEPT_TEXT = 32  # the same of a plain text
-STRESS = 3.0  # how much more a token of the answer counts
+STRESS = 3.0  # how much more a token of the answer counts, and the first of a reply, with which the model begins to answer or to refuse
 
 
 @dataclass(frozen=True)
@@ -107,13 +122,10 @@ class Distilling(Repositioning):
         step = good = 0
         if state is not None:
             step, good = take_in(state, weights, optimizer, schedule, draws)
-        strayed: list[float] = []
+        away_by_step: list[float] = []
         while step < steps and good < chosen.patience:
-            loss = self._taught(next(draws[0]), weights)
-            if draws[1:]:
-                away = self._strayed([row for draw in draws[1:] for row in next(draw)], weights)
-                strayed.append(float(away.detach()))
-                loss = loss + chosen.pull * away
+            loss, away = self._loss(next(draws[0]), [row for draw in draws[1:] for row in next(draw)], weights, chosen.pull)
+            away_by_step.append(away)
             gradients = torch.autograd.grad(loss, weights.parameters)
             apply(weights.parameters, gradients, optimizer)
             schedule.step()
@@ -121,10 +133,10 @@ class Distilling(Repositioning):
             if told is not None and told(step, float(loss.detach())) is False:
                 raise Cancelled(f"distilling was cancelled after {step} steps; nothing was kept of it")
             if seen and step >= chosen.least and step % chosen.every == 0:
-                calm = sum(strayed) <= chosen.settled * len(strayed)
+                calm = sum(away_by_step) <= chosen.settled * len(away_by_step)
                 good = good + 1 if calm and self._answered(seen, weights) else 0
             if step % chosen.every == 0:
-                strayed = []  # so that a training that goes on from here is the same
+                away_by_step = []  # so that a training that goes on from here is the same
                 if kept_state is not None:
                     kept_state(handed_out(step, good, weights, optimizer))
         base = getattr(self.model.config, "_name_or_path", None) or None
@@ -170,6 +182,8 @@ class Distilling(Repositioning):
         if lesson.stress and lesson.reply.endswith(lesson.stress):
             lead = self._renderer.with_reply(lesson.messages, lesson.reply.removesuffix(lesson.stress).rstrip())
             weights[shared(lead, whole) - begins : len(whole) - begins] = STRESS
+        if not keeps:
+            weights[0] = STRESS
         told = self.tokens([{"role": "system", "content": lesson.context}, *lesson.messages]) if lesson.context else None
         return Row(asked[:turn], asked[turn:begins], reply, keeps, weights, told, like=lesson.fact is not None)
 
@@ -209,7 +223,8 @@ class Distilling(Repositioning):
             rests = [row.before[common:] + (row.invocation + row.reply[:-1] if row.keeps else []) for row in batch]
             wide = max(map(len, rests))
             last = max(wide - len(rest) + len(row.reply) if row.keeps else 1 for row, rest in zip(batch, rests, strict=True))
-            past, logits = self._read_on(begun, rests, last)
+            with nullcontext() if fixed else quick(self._device):  # KV that is read in requests is exact
+                past, logits = self._read_on(begun, rests, last)
             for place, (row, rest) in enumerate(zip(batch, rests, strict=True)):
                 if fixed:
                     own = slice(place, place + 1), slice(None), slice(0, len(row.before))
@@ -258,14 +273,15 @@ class Distilling(Repositioning):
                 mask[place, behind + wide - len(text) :] = 1
                 ids[place, wide - len(text) :] = torch.tensor(text)
                 positions[place, wide - len(text) :] = torch.arange(start, start + len(text))
-            logits = self.model(
-                input_ids=ids.to(self._device),
-                attention_mask=mask.to(self._device),
-                position_ids=positions.to(self._device),
-                past_key_values=self._cache(past),
-                use_cache=bool(past),
-                logits_to_keep=most,
-            ).logits
+            with quick(self._device):
+                logits = self.model(
+                    input_ids=ids.to(self._device),
+                    attention_mask=mask.to(self._device),
+                    position_ids=positions.to(self._device),
+                    past_key_values=self._cache(past),
+                    use_cache=bool(past),
+                    logits_to_keep=most,
+                ).logits
         return [logits[place, most - len(row.reply) :] for place, row in enumerate(rows)]
 
     def _begun(self, common: Sequence[int], weights: Weights, count: int) -> list[tuple[Tensor, Tensor]]:
@@ -273,7 +289,8 @@ class Distilling(Repositioning):
         past = weights.prefix()
         if common:
             cache = self._cache(past) or DynamicCache(config=self.model.config)
-            self.model(input_ids=torch.tensor([list(common)], device=self._device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+            with quick(self._device):
+                self.model(input_ids=torch.tensor([list(common)], device=self._device), past_key_values=cache, logits_to_keep=1)
             past = [(layer.keys, layer.values) for layer in cache.layers]
         return expanded(past, count)
 
@@ -285,22 +302,21 @@ class Distilling(Repositioning):
             cache.update(keys, values, number)
         return cache
 
-    def _taught(self, rows: Sequence[Row], weights: Weights) -> Tensor:
-        """Cross-entropy of the replies, or divergence from their teacher, a mean over their tokens."""
-        if rows[0].told is not None:
-            return self._strayed(rows, weights)
+    def _loss(self, taught: Sequence[Row], kept: Sequence[Row], weights: Weights, pull: float) -> tuple[Tensor, float]:
+        """(loss, divergence from what the base says along kept replies in nats), means over tokens. Taught replies count by their labels, or
+        by the divergence from their teacher."""
         with self.lock, running(self.model, as_it_is=True), torch.enable_grad():
-            found = self._replies(rows, weights)
-            wanted = torch.tensor([token for row in rows for token in row.reply], device=found[0].device)
-            losses = cross_entropy(torch.cat(found).float(), wanted, reduction="none")
-            return weighted(losses, rows)
-
-    def _strayed(self, rows: Sequence[Row], weights: Weights) -> Tensor:
-        """Divergence from what the base says along the replies, in nats, a mean over their tokens."""
-        with self.lock, running(self.model, as_it_is=True), torch.enable_grad():
-            now = torch.cat(self._replies(rows, weights)).float().log_softmax(dim=-1)
-            goal = torch.cat([row.goal for row in rows if row.goal is not None]).float()
-            return weighted((goal.exp() * (goal - now)).sum(dim=-1), rows)
+            found = self._replies([*taught, *kept], weights)
+            mine, others = torch.cat(found[: len(taught)]).float(), found[len(taught) :]
+            if taught[0].told is not None:
+                loss = strayed(mine, taught)
+            else:
+                wanted = torch.tensor([token for row in taught for token in row.reply], device=mine.device)
+                loss = weighted(cross_entropy(mine, wanted, reduction="none"), taught)
+            if not others:
+                return loss, 0.0
+            away = strayed(torch.cat(others).float(), kept)
+            return loss + pull * away, float(away.detach())
 
     def _answered(self, rows: Sequence[Row], weights: Weights) -> bool:
         """Whether each reply would be given, token by token."""
