@@ -45,15 +45,21 @@ def may(cube: MemCube, actor: Actor, action: Action) -> Decision:
     return Decision(False, f"nothing grants {action}")
 
 
-def may_enter(actor: Actor, scope: Scope) -> Decision:
-    """Whether the actor may write new memory into a scope."""
+def may_enter(actor: Actor, scope: Scope, what: str = "add to it") -> Decision:
+    """Whether the actor may do something to a scope as a whole. what: such as write new memory into it."""
     if rules(actor, scope):
         return Decision(True, "the actor holds the scope")
-    return Decision(False, "only the scope itself, one above it or the local owner may add to it")
+    return Decision(False, f"only the scope itself, one above it or the local owner may {what}")
+
+
+def may_all(actor: Actor) -> Decision:
+    """Whether the actor may act on the whole memory."""
+    return Decision(actor == LOCAL_OWNER, "only the local owner, who holds the directory, may; name a scope")
 
 
 def require(decision: Decision, actor: Actor, action: str, target: str) -> None:
     """Raise AccessDenied unless allowed. The message names the target by id or scope, never by content."""
     if not decision:
-        hint = f"ask its owner for a grant: memos.update(id, {action}=[actor])"
+        grant = f"ask its owner for a grant: memos.update(id, {action}=[actor])"
+        hint = grant if target.startswith("cube ") else "actor= says who acts"
         raise AccessDenied(f"{'/'.join(actor)} may not {action} {target}: {decision.reason}; {hint}")

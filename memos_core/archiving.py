@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from memos_core.access import may_enter, require
+from memos_core.access import may_all, may_enter, require
 from memos_core.archive import Progress, Reader, as_file, checked
 from memos_core.bound import ActorLike, Bound, ScopeLike
 from memos_core.carrying import Exported, export, take_in
@@ -39,7 +39,8 @@ class Archiving(Bound):
         """
         place = None if scope is None else as_scope(scope)
         who = self._who(actor, place)
-        require(may_enter(who, place or ("the whole memory",)), who, "read", f"scope {'/'.join(place)}" if place else "the whole memory")
+        target = f"scope {'/'.join(place)}" if place else "the whole memory"
+        require(may_enter(who, place, "export it") if place else may_all(who), who, "read", target)
         return export(self._house, as_file(file), place, bool(computed), bool(overwrite), progress)
 
     @staticmethod

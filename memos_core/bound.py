@@ -24,7 +24,7 @@ class Bound:
 
     def _who(self, actor: ActorLike, scope: Scope | None) -> Actor:
         if actor is not None:
-            return as_scope(actor if isinstance(actor, str) else tuple(actor), "actor")
+            return as_scope(actor, "actor")
         return self._actor or scope or LOCAL_OWNER
 
     def _permitted(self, id: CubeId, action: Action, who: Actor, clock: datetime) -> MemCube:

@@ -84,7 +84,8 @@ def restated(cube: MemCube, state: State, actor: Actor, action: str, now: dateti
 class Erase:
     """Erase cubes and all that was derived from them: tombstones and audit entries stay.
 
-    versions: refused (VersionConflict) unless the heads are at these, where given.
+    versions: refused (VersionConflict) unless the heads are at these, where given. scope: instead of ids, whatever is kept at or below it, with
+    its turns and how they used memory.
     """
 
     ids: tuple[CubeId, ...]
@@ -92,6 +93,7 @@ class Erase:
     at: datetime
     reason: str
     versions: tuple[int, ...] | None = None
+    scope: Scope | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import accumulate
+from numbers import Integral
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -380,6 +381,20 @@ def contains(outer: Scope, inner: Scope) -> bool:
     return inner[: len(outer)] == outer
 
 
+def as_id(value: object) -> CubeId:
+    """Check a cube's id. Raises InvalidInput."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"a cube's id is a str, got {type(value).__name__}")
+    return value
+
+
+def as_count(value: object, what: str, least: int) -> int:
+    """A whole number, NumPy's included. Raises InvalidInput."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise InvalidInput(f"{what} must be a whole number from {least}, got {value!r}")
+    return int(value)
+
+
 def as_time(value: datetime | str | None, what: str, default: datetime | None = None) -> datetime:
     """An aware datetime in UTC, from one or from ISO text. Raises InvalidInput for a naive one."""
     if value is None:
@@ -409,11 +424,11 @@ def as_validity(start: datetime | str | None, end: datetime | str | None) -> tup
 
 
 def as_text(value: object, what: str = "text") -> str:
-    """Check text that is to be remembered: not empty, storable, of bearable size. Raises InvalidInput."""
+    """Check a text: not empty, storable, of bearable size. Raises InvalidInput."""
     if not isinstance(value, str):
         raise InvalidInput(f"{what} must be a str, got {type(value).__name__}")
     if not value.strip():
-        raise InvalidInput(f"{what} is empty; there is nothing to remember")
+        raise InvalidInput(f"{what} is empty; pass a text with something in it")
     try:
         size = len(value.encode())
     except UnicodeEncodeError as error:

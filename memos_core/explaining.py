@@ -185,7 +185,10 @@ def _of_text(
     ready = sum(all(each.met for each in module_conditions(other, thresholds, now)) for other in others if other.cube.id != cube.id)
     few = thresholds.parameter_facts - 1 - ready
     company = Condition(
-        "others", f"{ready}", f"at least {thresholds.parameter_facts - 1}", f"{few} more memories like it" if few > 0 else ""
+        "others",
+        f"{ready}",
+        f"at least {thresholds.parameter_facts - 1}",
+        f"{few} more {'memory' if few == 1 else 'memories'} like it" if few > 0 else "",
     )
     (mine,) = learnable(house, view, [cube], scope, now)
     chosen = choose_module([mine, *(other for other in others if other.cube.id != cube.id)], thresholds, now)

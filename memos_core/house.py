@@ -12,9 +12,9 @@ from typing import Any
 from memos_core.access import Action, may, require
 from memos_core.conflict.resolution import OnConflict
 from memos_core.credit import Credit
-from memos_core.cube import Actor, CubeId, MemCube
+from memos_core.cube import Actor, CubeId, MemCube, as_id
 from memos_core.embed import CachedEmbedder
-from memos_core.errors import InvalidInput, NotFound
+from memos_core.errors import NotFound
 from memos_core.index import Index
 from memos_core.store import SQLiteStore
 from memos_core.store.snapshot import Snapshot
@@ -52,8 +52,7 @@ class House:
 
     def permitted(self, id: CubeId, action: Action, who: Actor, clock: datetime) -> MemCube:
         """A cube that the actor may act on. Raises InvalidInput, NotFound or AccessDenied."""
-        if not isinstance(id, str):
-            raise InvalidInput(f"a cube's id is a str, got {type(id).__name__}")
+        as_id(id)
         with self.view() as view:
             cube = view.heads([id], clock).get(id)
             gone = cube is None and view.tombstone(id)

@@ -25,7 +25,7 @@ from memos_core.cube import (
     new_id,
 )
 from memos_core.duplicate.fingerprint import fingerprint, from_hex
-from memos_core.parse import Noted
+from memos_core.parse import Noted, expiry
 from memos_core.parse.standing import standing
 from memos_core.recall.features import features, prose
 from memos_core.when import window_of
@@ -73,7 +73,7 @@ class Template:
                 scope=self.scope,
                 owner=self.actor,
                 access=self.access,
-                expires_at=at + self.ttl if self.ttl is not None else None,
+                expires_at=expiry(at, self.ttl),
                 priority=self.priority,
                 tags=self.tags,
             ),

@@ -12,7 +12,7 @@ from memos_core.bound import ActorLike, Bound, ScopeLike
 from memos_core.changes import Erase
 from memos_core.conflict import Relation, relate
 from memos_core.conflict.resolution import Conflict, Resolution
-from memos_core.cube import LOCAL_OWNER, CubeId, MemCube, State, as_scope, as_text, as_time
+from memos_core.cube import LOCAL_OWNER, CubeId, MemCube, State, as_id, as_scope, as_text, as_time
 from memos_core.differences import Diff, difference
 from memos_core.errors import InvalidInput, NotFound
 from memos_core.forgetting import forget
@@ -33,6 +33,7 @@ class Lifecycle(Bound):
     def history(self, id: CubeId, *, actor: ActorLike = None) -> list[Version]:
         """All versions of a cube, oldest first. Of an erased cube the local owner still sees who did what and when, without content."""
         who = self._who(actor, None)
+        as_id(id)
         with self._house.view() as view:
             erased = view.tombstone(id)
             versions = view.history(id)
@@ -109,22 +110,31 @@ class Lifecycle(Bound):
 
     def forget(
         self,
-        id: CubeId | Sequence[CubeId],
+        id: CubeId | Sequence[CubeId] | None = None,
         *,
+        scope: ScopeLike | None = None,
         reason: str = "asked to forget",
         expected_version: int | None = None,
         actor: ActorLike = None,
         now: datetime | None = None,
     ) -> tuple[CubeId, ...]:
-        """Erase cubes and everything derived from them: content, vectors, terms, placements, usage, KV. Returns the erased ids.
+        """Erase cubes and everything derived from them: content, vectors, terms, placements, usage, KV, modules. Returns the erased ids.
 
-        A tombstone and the audit entry stay. `reason` is kept: do not put content into it. expected_version: of a single cube.
-        Raises InvalidInput, NotFound, AccessDenied or VersionConflict; then nothing was erased.
+        scope: in place of ids, whatever is kept at or below it, in whatever state, and its turns: what somebody asks for who wants to be
+        forgotten. The actor must hold it; what its memories were shared with others, those lose too. Nothing there: nothing is erased.
+        A tombstone of each and the audit entry stay, with the names of scopes and actors. `reason` is kept: do not put content into it.
+        expected_version: of a single cube. Raises InvalidInput, NotFound, AccessDenied or VersionConflict; then nothing was erased.
         """
-        clock, who = as_time(now, "now"), self._who(actor, None)
-        ids, reason, expected = as_ids(id), as_text(reason, "reason"), as_version(expected_version, "expected_version")
+        clock, place = as_time(now, "now"), None if scope is None else as_scope(scope)
+        who, reason, expected = self._who(actor, place), as_text(reason, "reason"), as_version(expected_version, "expected_version")
+        if (id is None) == (place is None):
+            raise InvalidInput("forget takes ids or scope=, and not both")
+        ids = () if id is None else as_ids(id)
         if expected is not None and len(ids) != 1:
-            raise InvalidInput(f"expected_version is of one cube, got {len(ids)} ids")
+            raise InvalidInput("expected_version is of one cube" + (f", got {len(ids)} ids" if place is None else ", not of a scope"))
+        if place is not None:
+            require(may_enter(who, place, "forget it"), who, "write", f"scope {'/'.join(place)}")
+            return forget(self._house, Erase((), who, clock, reason, scope=place))
         for each in ids:
             self._permitted(each, "write", who, clock)
         return forget(self._house, Erase(ids, who, clock, reason, None if expected is None else (expected,)))

@@ -26,6 +26,8 @@ from memos_core.cube import (
     MemCube,
     Origin,
     SemanticType,
+    as_count,
+    as_id,
     as_scope,
     as_text,
     as_time,
@@ -108,6 +110,15 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Entries, Scheduling):
         Raises StoreError when the directory cannot be used, or was written by a newer version or with another embedder.
         """
         rule, counted_by = as_member(OnConflict, on_conflict, "on_conflict"), as_member(Credit, credit, "credit")
+        if engine is not None and not hasattr(engine, "capabilities"):
+            raise InvalidInput(
+                f"engine must be an HFEngine, such as HFEngine.load(), got {type(engine).__name__}; other models go into model="
+            )
+        if not isinstance(thresholds, Thresholds | None):
+            raise InvalidInput(f"thresholds must be a Thresholds, such as memos_core.LATENCY, got {type(thresholds).__name__}")
+        for what, given in (("policy", policy), ("captioner", captioner)):
+            if given is not None and not callable(given):
+                raise InvalidInput(f"{what} must be a function, got {type(given).__name__}")
         if counted_by is Credit.ATTENTION and not hasattr(engine, "influence"):
             raise InvalidInput("credit='attention' needs a model that can be looked into: MemOS.open(..., engine=HFEngine.load())")
         judge = as_model(model)
@@ -139,7 +150,7 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Entries, Scheduling):
 
         No directory is made for an archive that is damaged. Raises as both of them do.
         """
-        if not (Path(into) / "memos.db").exists():
+        if not isinstance(into, (str, Path)) or not (Path(into) / "memos.db").exists():
             cls.check_archive(file)
         opened = cls.open(into, **settings)
         try:
@@ -177,7 +188,7 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Entries, Scheduling):
     def as_actor(self, actor: str | Sequence[str]) -> MemOS:
         """The same memory, where every call without `actor=` acts as this one. Closing it closes the memory."""
         bound = copy.copy(self)
-        bound._actor = as_scope(tuple(actor) if not isinstance(actor, str) else actor, "actor")
+        bound._actor = as_scope(actor, "actor")
         return bound
 
     # ------------------------------------------------------------------ remember
@@ -251,16 +262,17 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Entries, Scheduling):
         """
         if not isinstance(query, str):
             raise InvalidInput(f"query must be a str, got {type(query).__name__}")
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise InvalidInput(f"k must be a whole number from 1, got {k!r}")
+        most = as_count(k, "k", 1)
         clock, place = as_time(now, "now"), as_scope(scope)
         then = None if as_of is None else as_time(as_of, "as_of")
         window = None if between is None else as_window(between)
         who = self._who(actor, place)
         if not query.strip():
             return Recall(query, ())
-        before = tuple(as_text(text, "context") for text in context)
-        return search(self._house, Wanted(as_text(query, "query"), place, who, k, clock, then, window, before, exact=exact))
+        if isinstance(context, str) or not isinstance(context, Iterable):
+            raise InvalidInput(f"context must be a list of texts, got {type(context).__name__}")
+        before = tuple(as_text(text, "context") for text in context if text != "")
+        return search(self._house, Wanted(as_text(query, "query"), place, who, most, clock, then, window, before, exact=exact))
 
     def timeline(
         self,
@@ -287,8 +299,10 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Entries, Scheduling):
         """The messages of a session that are remembered, in the order they were written."""
         place, clock = as_scope(scope), as_time(None, "now")
         who = self._who(actor, place)
+        if (name := as_session(session)) is None:
+            raise InvalidInput("session must be a non-empty str, got None")
         with self._house.view() as view:
-            cubes = view.conversation(place, str(session), clock)
+            cubes = view.conversation(place, name, clock)
         return [cube for cube in cubes if may(cube, who, "read") and recallable(cube, clock)]
 
     # ------------------------------------------------------------------ the turn
@@ -316,6 +330,7 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Entries, Scheduling):
         clock, place, name = as_time(now, "now"), as_scope(scope), as_session(session) or "default"
         who = self._who(actor, place)
         require(may_enter(who, place), who, "write", f"scope {'/'.join(place)}")
+        k, token_budget = as_count(k, "k", 0), as_count(token_budget, "token_budget", 0)
         number = None if task is None else self._task(place, as_text(task, "task"))
         flat, pictured = flattened(messages)
         seen = visible(flat)
@@ -346,6 +361,8 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Entries, Scheduling):
         """Who did what, oldest first, of a scope and all below it, of one cube, or of everything; what the actor holds of it."""
         place = None if scope is None else as_scope(scope)
         who = self._who(actor, place)
+        if id is not None:
+            as_id(id)
         with self._house.view() as view:
             return [entry for entry in view.audit(place, id) if rules(who, entry.scope)]
 

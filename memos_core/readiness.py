@@ -50,7 +50,7 @@ def head_conditions(candidate: Candidate, thresholds: Thresholds, now: datetime)
         _lasting(cube),
         _settled(cube, candidate.since, thresholds.settle_seconds, now),
         _sessions(usage.sessions, thresholds.least_sessions),
-        Condition("heat", f"{usage.heat:.2f}", f"at least {least:g}", "" if usage.heat >= least else f"{more} more recalls soon"),
+        Condition("heat", f"{usage.heat:.2f}", f"at least {least:g}", "" if usage.heat >= least else f"{_more(more, 'recall')} soon"),
     ]
 
 
@@ -71,15 +71,19 @@ def module_conditions(each: Learnable, thresholds: Thresholds, now: datetime) ->
         _lasting(cube),
         _settled(cube, each.since, least.parameter_settle_seconds, now),
         _sessions(usage.sessions, least.parameter_sessions),
-        Condition("recalls", f"{usage.recalls}", f"at least {least.parameter_uses}", f"{few} more recalls" if few > 0 else ""),
-        Condition("tasks", f"{usage.tasks}", f"at least {least.parameter_tasks}", f"{tasks} more tasks" if tasks > 0 else ""),
+        Condition("recalls", f"{usage.recalls}", f"at least {least.parameter_uses}", _more(few, "recall") if few > 0 else ""),
+        Condition("tasks", f"{usage.tasks}", f"at least {least.parameter_tasks}", _more(tasks, "task") if tasks > 0 else ""),
         Condition(
             "heat",
             f"{usage.heat:.2f}",
             f"at least {least.parameter_heat:g}",
-            "" if usage.heat >= least.parameter_heat else f"{cool} more recalls soon",
+            "" if usage.heat >= least.parameter_heat else f"{_more(cool, 'recall')} soon",
         ),
     ]
+
+
+def _more(number: int, what: str) -> str:
+    return f"{number} more {what}{'' if number == 1 else 's'}"
 
 
 def _state(cube: MemCube) -> Condition:
@@ -88,7 +92,9 @@ def _state(cube: MemCube) -> Condition:
 
 def _lasting(cube: MemCube) -> Condition:
     expires = cube.governance.expires_at
-    return Condition("expiry", expires.isoformat() if expires else "none", "none", "a life without an end" if expires else "")
+    return Condition(
+        "expiry", expires.isoformat(timespec="seconds") if expires else "none", "none", "a life without an end" if expires else ""
+    )
 
 
 def _settled(cube: MemCube, known: datetime | None, seconds: float, now: datetime) -> Condition:
@@ -99,7 +105,7 @@ def _settled(cube: MemCube, known: datetime | None, seconds: float, now: datetim
 
 
 def _sessions(has: int, needs: int) -> Condition:
-    return Condition("sessions", f"{has}", f"at least {needs}", f"{needs - has} more sessions" if has < needs else "")
+    return Condition("sessions", f"{has}", f"at least {needs}", _more(needs - has, "session") if has < needs else "")
 
 
 def admission_key(candidate: Candidate) -> tuple[float, float, str]:

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from memos_core.access import may_enter, require, rules
-from memos_core.cube import Activation, Actor, CubeId, MemCube, Plaintext, State, as_text, as_validity
+from memos_core.cube import Activation, Actor, CubeId, MemCube, Plaintext, State, as_id, as_text, as_validity
 from memos_core.errors import InvalidInput
 from memos_core.lifespan import check_transition, expired
-from memos_core.parse import as_access, as_member, as_path, as_priority, as_tags, as_ttl
+from memos_core.parse import as_access, as_member, as_path, as_priority, as_tags, as_ttl, expiry
 
 
 def revised(
@@ -44,7 +44,7 @@ def revised(
         )
         identifiers = identifiers.model_copy(update={"valid_from": since, "valid_to": until})
     if ttl is not None:
-        governance = governance.model_copy(update={"expires_at": clock + (as_ttl(ttl) or timedelta())})
+        governance = governance.model_copy(update={"expires_at": expiry(clock, as_ttl(ttl))})
     if priority is not None:
         governance = governance.model_copy(update={"priority": as_priority(priority)})
     if tags is not None:
@@ -80,13 +80,9 @@ def restored(cube: MemCube, clock: datetime) -> MemCube:
 
 def as_ids(given: CubeId | Sequence[CubeId]) -> tuple[CubeId, ...]:
     """An id, or several, each once. Raises InvalidInput."""
-    if isinstance(given, (bytes, Mapping)) or not isinstance(given, Iterable):
+    if isinstance(given, (bytes, Mapping, MemCube)) or not isinstance(given, Iterable):
         raise InvalidInput(f"pass a cube's id or a list of ids, got {type(given).__name__}")
-    ids = (given,) if isinstance(given, str) else tuple(given)
-    for id in ids:
-        if not isinstance(id, str):
-            raise InvalidInput(f"a cube's id is a str, got {type(id).__name__}")
-    return tuple(dict.fromkeys(ids))
+    return tuple(dict.fromkeys(map(as_id, (given,) if isinstance(given, str) else given)))
 
 
 def as_version(version: object, name: str) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from memos_core.changes import Outcome
 from memos_core.cube import CubeId, MemCube, Scope
-from memos_core.parse import turn_key
+from memos_core.parse import notes, turn_key
 from memos_core.plan import Message, Plan, check_messages, strip_blocks
 from memos_core.recall import Recall
 
@@ -65,6 +65,8 @@ def visible(messages: Sequence[Message]) -> Visible:
     """Check and copy a conversation. Raises InvalidInput."""
     clean = tuple({**message, "content": strip_blocks(message["content"])} for message in check_messages(messages))
     users = [index for index, message in enumerate(clean) if message["role"] == "user"]
+    if clean[users[-1]]["content"].strip():  # refused now, not after it has been answered
+        notes(clean[users[-1]])
     return Visible(
         messages=clean,
         index=users[-1],

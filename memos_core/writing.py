@@ -11,7 +11,7 @@ import numpy as np
 from memos_core.analyse import words
 from memos_core.changes import Add, Describe, Revise
 from memos_core.conflict.resolution import OnConflict, Related, Resolution
-from memos_core.cube import Actor, CubeId, MemCube, Plaintext, Scope, scope_key, text_of, with_fingerprint
+from memos_core.cube import Actor, CubeId, MemCube, Plaintext, Scope, as_count, scope_key, text_of, with_fingerprint
 from memos_core.duplicate.fingerprint import fingerprints, respelled, to_hex
 from memos_core.embed import CachedEmbedder
 from memos_core.errors import InvalidInput, NotFound
@@ -22,7 +22,6 @@ from memos_core.intake import Template, identity
 from memos_core.matching import Matcher, filed, stated
 from memos_core.parse import Noted
 from memos_core.recall.features import prose
-from memos_core.revise import as_version
 from memos_core.store import SQLiteStore
 from memos_core.store.snapshot import Snapshot
 from memos_core.turn import Remembered
@@ -116,7 +115,7 @@ def revise(house: House, cube: MemCube, new: MemCube, who: Actor, action: str, d
 
 def earlier(house: House, cube: MemCube, version: int) -> MemCube:
     """A cube as it was in one of its versions. Raises InvalidInput or NotFound."""
-    number = as_version(version, "version")
+    number = as_count(version, "version", 1)
     with house.view() as view:
         found = next((entry.cube for entry in view.history(cube.id) if entry.version == number), None)
     if found is None:

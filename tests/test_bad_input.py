@@ -51,8 +51,12 @@ def untouched(memos: MemOS) -> bool:
     return texts == [FACT] and memos.stats()["counts"]["cubes"] == 1 and memos.verify().ok
 
 
+def archive(memos: MemOS) -> Path:
+    return memos.export(memos.path.with_name("all.zip"), overwrite=True).file
+
+
 REFUSED: dict[str, tuple[Callable[[MemOS], Any], str]] = {
-    "empty text": (lambda m: m.remember("", scope=ANA), "is empty; there is nothing to remember"),
+    "empty text": (lambda m: m.remember("", scope=ANA), "is empty; pass a text with something in it"),
     "blank text": (lambda m: m.remember(" \n", scope=ANA), "is empty"),
     "10 MB": (lambda m: m.remember("a" * 10_000_000, scope=ANA), "the limit is 1,048,576. Split it"),
     "10 MB query": (lambda m: m.recall("a" * 10_000_000, scope=ANA), "Split it"),
@@ -92,6 +96,30 @@ REFUSED: dict[str, tuple[Callable[[MemOS], Any], str]] = {
     "id of another type": (lambda m: m.get(3), "id is a str"),
     "unknown id, update": (lambda m: m.update("nobody", text="x"), "no cube 'nobody'"),
     "unknown id, forget": (lambda m: m.forget("nobody"), "no cube 'nobody'"),
+    "forget nothing named": (lambda m: m.forget(), "ids or scope=, and not both"),
+    "forget ids and a scope": (lambda m: m.forget("nobody", scope=ANA), "ids or scope=, and not both"),
+    "forget a scope at a version": (lambda m: m.forget(scope=ANA, expected_version=1), "of one cube, not of a scope"),
+    "forget no scope": (lambda m: m.forget(scope=""), "scope must be"),
+    "forget a cube": (lambda m: m.forget(m.recall("penicillin", scope=ANA).hits[0].cube), "a cube's id or a list of ids, got MemCube"),
+    "an actor of another type": (lambda m: m.recall("x", scope=ANA, actor=3), "actor must be"),
+    "bound to nobody": (lambda m: m.as_actor(None), "actor must be"),
+    "a ttl beyond all time": (lambda m: m.remember("x", scope=ANA, occurred_at="9999-12-31T00:00Z", ttl=99999.0), "after the year 9999"),
+    "half a window": (lambda m: m.recall("x", scope=ANA, between=(NOW, None)), "between takes two times"),
+    "half a timeline": (lambda m: m.timeline(scope=ANA, between=(None, NOW)), "between takes two times"),
+    "context as one text": (lambda m: m.recall("x", scope=ANA, context="said before"), "context must be a list of texts"),
+    "no context": (lambda m: m.recall("x", scope=ANA, context=None), "context must be a list of texts"),
+    "token_budget": (lambda m: m.begin([USER], scope=ANA, token_budget=None), "token_budget must be a whole number from 0"),
+    "k of a turn": (lambda m: m.begin([USER], scope=ANA, k="8"), "k must be a whole number from 0"),
+    "naive message": (lambda m: m.begin([{**USER, "timestamp": "2026-01-01T00:00"}], scope=ANA), "has no time zone"),
+    "10 MB message": (lambda m: m.begin([{**USER, "content": "a" * 10_000_000}], scope=ANA), "Split it"),
+    "conversation": (lambda m: m.conversation(scope=ANA, session=None), "session must be a non-empty str"),
+    "list of ids, history": (lambda m: m.history(["nobody"]), "id is a str"),
+    "list of ids, audit": (lambda m: m.audit(id=["nobody"]), "id is a str"),
+    "rollback to None": (lambda m: m.rollback(m.recall("penicillin", scope=ANA).hits[0].cube.id, None), "version must be a whole number"),
+    "import_ into nothing": (lambda m: MemOS.import_(archive(m), None, embedder=bag_of_words), "path must be"),
+    "an engine's name": (lambda m: MemOS.open(m.path, engine="gpt-4o", embedder=bag_of_words), "engine must be an HFEngine"),
+    "thresholds": (lambda m: MemOS.open(m.path, thresholds="latency", embedder=bag_of_words), "thresholds must be a Thresholds"),
+    "policy": (lambda m: MemOS.open(m.path, policy="lru", embedder=bag_of_words), "policy must be a function"),
     "unknown id, history": (lambda m: m.history("nobody"), "no cube 'nobody'"),
     "unknown id, rollback": (lambda m: m.rollback("nobody", 1), "no cube 'nobody'"),
     "unknown id, demote": (lambda m: m.demote("nobody"), "no cube 'nobody'"),
@@ -128,6 +156,11 @@ def test_what_changed_meanwhile_is_not_overwritten(full: MemOS) -> None:
     with pytest.raises(NotFound, match="no version 7; it is at 2"):
         full.rollback(hit.cube.id, 7)
     assert full.get(hit.cube.id).payload.text == "Ana tolerates penicillin."
+
+
+def test_numbers_of_numpy_are_numbers(memos: MemOS) -> None:
+    memos.remember([FACT, "Ana lives in Lisbon."], scope=ANA, priority=np.float32(0.5))
+    assert len(memos.recall("Ana", scope=ANA, k=np.int64(1)).hits) == 1
 
 
 TEXTS = [

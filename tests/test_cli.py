@@ -84,9 +84,28 @@ def test_what_is_changed_and_forgotten(told: list[str]) -> None:
     assert "I never eat fish." in run("forget", told[2], code=1, given="n\n")
     assert "--yes does not ask" in run("forget", told[2], code=1, given="")
     assert data("show", told[2])["cube"]["version"] == 3
-    assert run("forget", told[2], given="y\n").splitlines()[-1] == "Forgot 1. A tombstone and the audit entry stay."
+    assert run("forget", told[2], given="y\n").splitlines()[-1] == "Forgot 1 memory. A tombstone of each and the audit entries stay."
     assert data("forget", "--yes", told[0], told[1]) == {"forgotten": [told[0], told[1]]}
     assert run("show", told[0], code=1) == f"memos: cube {told[0]} has been forgotten\n"
+
+
+def test_a_whole_scope_is_forgotten(told: list[str]) -> None:
+    run("remember", "--scope", "clinic/ben", "Ben has a cat.")
+    asked = run("forget", *SCOPE, code=1, given="n\n")
+    assert "All that clinic/ana and the scopes below it hold" in asked and "--yes does not ask" in asked
+    assert len(data("timeline", "--scope", "clinic")["cubes"]) == 6
+    assert "ids, or --scope" in run("forget", *SCOPE, told[0], "--yes", code=2) and "ids, or --scope" in run("forget", "--yes", code=2)
+    assert run("forget", *SCOPE, given="y\n").splitlines()[-1] == "Forgot 5 memories. A tombstone of each and the audit entries stay."
+    assert [cube["payload"]["text"] for cube in data("timeline", "--scope", "clinic")["cubes"]] == ["Ben has a cat."]
+    assert run("forget", *SCOPE, "--yes") == "Nothing is remembered in clinic/ana.\n"
+
+
+def test_one_is_one() -> None:
+    run("init")
+    run("remember", *SCOPE, FACT)
+    assert "it holds 1 memory." in run("init") and "1 version, 1 audit entry." in run("verify")
+    assert ": 1 memory in 1 version, 0 files, " in run("export", "one.zip")
+    assert run("import", "one.zip", "-m", "two.memos").startswith("1 memory added, ")
 
 
 def test_out_and_in_again(told: list[str], tmp_path: Path) -> None:
@@ -98,7 +117,7 @@ def test_out_and_in_again(told: list[str], tmp_path: Path) -> None:
     run("forget", "--yes", told[2], "-m", "new.memos")
     again = data("import", "all.zip", "-m", "new.memos")
     assert again["added"] == [] and again["known"] == 4 and again["forgotten"] == [told[2]]
-    assert "1 stay forgotten" in run("import", "all.zip", "-m", "new.memos")
+    assert "1 left out: forgotten here" in run("import", "all.zip", "-m", "new.memos")
     (tmp_path / "cut.zip").write_bytes((tmp_path / "all.zip").read_bytes()[:-9])
     assert "nothing was imported" in run("import", "cut.zip", "-m", "other.memos", code=1)
     assert not (tmp_path / "other.memos").exists()

@@ -46,16 +46,16 @@ def test_text_that_nobody_asked_for_says_what_is_missing(memos: MemOS) -> None:
     found = memos.explain(first(memos).id, now=NOW)
     assert (found.form, found.state, found.held_as) == ("plaintext", State.ACTIVE, ())
     assert found.why.startswith("add by clinic/ana on 2026-05-02T12:00")
-    assert prospect(found, "prefill").missing == ("1 more sessions", "2 more recalls soon")
+    assert prospect(found, "prefill").missing == ("1 more session", "2 more recalls soon")
     assert prospect(found, "distil").missing == (
-        "3 more sessions", "5 more recalls", "1 more tasks", "2 more recalls soon", "1 more memories like it",
+        "3 more sessions", "5 more recalls", "1 more task", "2 more recalls soon", "1 more memory like it",
     )  # fmt: skip
     assert "2 more recalls soon" in str(found) and found.value.seconds == 0
 
 
 def test_what_it_says_is_missing_is_what_moves_it(memos: MemOS) -> None:
     ask(memos, "Marelia plays?", "one")
-    assert prospect(memos.explain(first(memos).id, now=NOW), "prefill").missing == ("1 more recalls soon",)
+    assert prospect(memos.explain(first(memos).id, now=NOW), "prefill").missing == ("1 more recall soon",)
     assert not memos.tick(NOW)
     ask(memos, "Marelia plays?", "two")
     assert prospect(memos.explain(first(memos).id, now=NOW), "prefill").missing == ()

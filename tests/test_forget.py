@@ -8,7 +8,7 @@ import pytest
 from conftest import NOW, bag_of_words
 from test_scheduler import ANA, FACTS, SAID, ask, open_with
 
-from memos_core import MemOS, NotFound
+from memos_core import AccessDenied, MemOS, NotFound
 
 
 def bytes_on_disk(folder: Path) -> bytes:
@@ -49,6 +49,27 @@ def test_forget_reaches_text_vector_places_uses_and_kv(tmp_path: Path) -> None:
         assert trace not in left
     with MemOS.open(path, embedder=bag_of_words) as memos:
         assert {hit.text for hit in memos.recall("Ana", scope=ANA).hits} >= set(FACTS[1:])
+
+
+def test_a_forgotten_scope_takes_its_kv_along(tmp_path: Path) -> None:
+    with open_with(tmp_path / "test.memos") as memos:
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        for session in ("one", "two"):
+            ask(memos, "allergic", session)
+        assert [move.kind for move in memos.tick(NOW)] == ["prefill"]
+        turn = memos.begin([{"role": "user", "content": "allergic?"}], scope=ANA, session="three", now=NOW)
+        model = memos._house.engine
+        assert model.generate(turn.prompt, turn.plan, turn.scope, 4).reused_tokens > model.count(turn.plan.head)
+        with pytest.raises(AccessDenied, match="ben may not write scope clinic/ana"):
+            memos.forget(scope=ANA, actor=("clinic", "ben"))
+        memos.forget(scope=ANA)
+        assert list((tmp_path / "test.memos" / "blobs").iterdir()) == []
+        assert memos.stats()["counts"] | {"tombstones": 0, "audit entries": 0, "versions": 0, "scopes": 0} == dict.fromkeys(
+            memos.stats()["counts"], 0
+        )
+        public = model.count(turn.plan.shared_system) + 10  # with the template's own tokens
+        assert model.generate(turn.prompt, turn.plan, turn.scope, 4).reused_tokens <= public
+        assert memos.usage(ANA).turns == 0 and memos.tick(NOW) == [] and memos.verify().ok
 
 
 def test_forget_is_all_or_nothing(memos: MemOS) -> None:

@@ -252,6 +252,14 @@ def test_forgetting_a_source_makes_it_again_without(memos: MemOS) -> None:
     assert memos.tick(NOW) == [] and memos.verify().ok
 
 
+def test_forgetting_the_scope_takes_it_along_for_good(memos: MemOS) -> None:
+    cube = learned(memos)
+    assert isinstance(cube.payload, Parameter) and (memos.path / "blobs" / cube.payload.blob).exists()
+    assert cube.id in memos.forget(scope=ANA, now=NOW)
+    assert memos.modules(scope=ANA, now=NOW) == [] and list((memos.path / "blobs").iterdir()) == []
+    assert memos.tick(NOW) == [] and memos.verify().ok  # it is not made again of anything
+
+
 def test_text_from_elsewhere_that_contradicts_it_is_told_beside_what_it_knows(memos: MemOS) -> None:
     cube = learned(memos)
     (denial,) = memos.remember("Marelia does not play the oboe.", scope=BEN, now=NOW)

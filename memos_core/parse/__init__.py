@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from numbers import Real
 from typing import Any, TypeVar
 
 from memos_core.cube import Access, Actor, ImagePart, as_scope, as_text, as_time, dumps
@@ -90,9 +91,17 @@ def as_ttl(ttl: timedelta | float | None) -> timedelta | None:
     return ttl if isinstance(ttl, timedelta) else timedelta(seconds=ttl)
 
 
+def expiry(at: datetime, ttl: timedelta | None) -> datetime | None:
+    """When what lives for `ttl` from `at` on expires; None for never. Raises InvalidInput."""
+    try:
+        return None if ttl is None else at + ttl
+    except OverflowError as error:
+        raise InvalidInput(f"ttl {ttl} from {at.isoformat()} on ends after the year 9999; leave it out for what does not expire") from error
+
+
 def as_priority(priority: float) -> float:
     """A number from 0 (ordinary) to 1. Raises InvalidInput."""
-    if isinstance(priority, bool) or not isinstance(priority, (int, float)) or not 0 <= priority <= 1:
+    if isinstance(priority, bool) or not isinstance(priority, Real) or not 0 <= priority <= 1:
         raise InvalidInput(f"priority must be a number from 0 to 1, got {priority!r}")
     return float(priority)
 

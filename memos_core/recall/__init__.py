@@ -71,7 +71,7 @@ class Timeline(Sequence[MemCube]):
 
 def as_window(given: Sequence[datetime | str]) -> Window:
     """Check a window given as two times. Raises InvalidInput."""
-    if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != 2:
+    if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != 2 or None in given:
         raise InvalidInput(f"between takes two times, from and to, got {given!r}")
     start, end = (as_time(at, "between") for at in given)
     if end <= start:

@@ -35,6 +35,7 @@ from memos_core.store import agenda, arrival, filing, uses
 from memos_core.store.chains import HEAD_COLUMNS, audit, commitment, head_columns, load, next_version, scope_ids, write_version
 from memos_core.store.disputes import follow, relate, settle_contested, untie
 from memos_core.store.pieces import doom, hide, holder, write_grants, write_searchable
+from memos_core.store.snapshot import below
 
 
 def apply(db: sqlite3.Connection, change: Change) -> Outcome:
@@ -231,6 +232,13 @@ def descendants(db: sqlite3.Connection, ids: Sequence[CubeId]) -> list[CubeId]:
 
 
 def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
+    scopes = (
+        ()
+        if change.scope is None
+        else db.execute("SELECT scope, key FROM scopes WHERE key >= ? AND key < ?", below(change.scope)).fetchall()
+    )
+    held = [row[0] for scope, _ in scopes for row in db.execute("SELECT id FROM cubes WHERE scope = ? ORDER BY row", (scope,))]
+    asked = dict.fromkeys((*change.ids, *held))
     for id, expected in zip(change.ids, change.versions or (), strict=False):
         found = db.execute("SELECT version FROM cubes WHERE id = ?", (id,)).fetchone()
         if found and found[0] != expected:
@@ -238,15 +246,15 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
     erased: list[CubeId] = []
     survivors: dict[CubeId, None] = {}
     prefix_keys: list[str] = []
-    touched: dict[str, None] = {}
+    touched: dict[str, None] = dict.fromkeys(key for _, key in scopes)
     retired: list[tuple[int, str, list[CubeId]]] = []
-    for cube in descendants(db, change.ids):
+    for cube in descendants(db, list(asked)):
         found = db.execute(
             "SELECT c.row, c.scope, c.version, c.blob, c.body, c.concept, s.key FROM cubes c JOIN scopes s USING (scope) WHERE c.id = ?",
             (cube,),
         ).fetchone()
         if not found:
-            if cube in change.ids:
+            if cube in asked:
                 raise NotFound(f"no cube {cube}; it may have been forgotten already")
             continue
         row, scope, version, blob, body, concept, key = found
@@ -254,13 +262,13 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
         payload = head.payload
         if isinstance(payload, Activation):
             prefix_keys.append(payload.prefix_key)
-        elif isinstance(payload, Parameter) and head.state in (State.ACTIVE, State.STALE) and payload.report and cube not in change.ids:
+        elif isinstance(payload, Parameter) and head.state in (State.ACTIVE, State.STALE) and payload.report and cube not in asked:
             parents = [row[0] for row in db.execute("SELECT parent FROM lineage WHERE child = ?", (cube,))]
             retired.append((scope, str(payload.form), parents))
         touched[key] = None
         for (other,) in db.execute("SELECT DISTINCT s.key FROM placements p JOIN scopes s USING (scope) WHERE p.id = ?", (cube,)):
             touched[other] = None
-        reason = change.reason if cube in change.ids else "derived from a cube that was forgotten"
+        reason = change.reason if cube in asked else "derived from a cube that was forgotten"
         seq = audit(db, scope, change.at, change.actor, "forget", cube, version, None, reason)
         db.execute(
             "INSERT INTO tombstones VALUES (?,?,?,?,?,?,?)", (cube, row, seq, scope, change.at.timestamp(), "/".join(change.actor), reason)
@@ -286,12 +294,15 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
             doom(db, name)
         erased.append(cube)
     settle_contested(db, tuple(survivors), change.actor, change.at)
+    for scope, _ in scopes:
+        for table in ("turns", "placements", "usage_events", "scope_usage"):
+            db.execute(f"DELETE FROM {table} WHERE scope = ?", (scope,))
     for scope, form, parents in retired:  # a module with several sources is made again without the erased ones
         if left := [parent for parent in parents if parent not in erased]:
             _queue(db, scope, form, left)
     db.execute("INSERT OR REPLACE INTO meta VALUES ('scrub', randomblob(16))")
-    scopes = tuple(scope_of_key(key) for key in touched)
-    return Outcome("erased", erased=tuple(erased), prefix_keys=tuple(prefix_keys), scopes_touched=scopes)
+    places = tuple(scope_of_key(key) for key in touched)
+    return Outcome("erased", erased=tuple(erased), prefix_keys=tuple(prefix_keys), scopes_touched=places)
 
 
 def _take(db: sqlite3.Connection, change: Take) -> Outcome:

@@ -160,6 +160,11 @@ def safe(text: str) -> str:
     )
 
 
+def count(number: int, one: str, many: str = "") -> str:
+    """A number and what there are so many of. many: where it is not `one` with an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def emit(data: Any) -> None:
     """JSON on standard output."""
     typer.echo(json.dumps(data, ensure_ascii=False, indent=2, default=plain))

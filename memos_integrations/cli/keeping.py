@@ -19,6 +19,7 @@ from memos_integrations.cli.app import (
     Scope,
     app,
     console,
+    count,
     emit,
     moment,
     opened,
@@ -45,13 +46,13 @@ def init(
         raise typer.BadParameter(f"say where: memos init clinic.memos, or set {DIRECTORY}", param_hint="DIRECTORY")
     new = not (place / "memos.db").exists()
     with spinner("loading the embedder"), opened(place, create=True) as memos:
-        count = memos.stats()["counts"]["cubes"]
+        held = memos.stats()["counts"]["cubes"]
     if as_json:
-        emit({"path": str(place), "new": new, "cubes": count})
+        emit({"path": str(place), "new": new, "cubes": held})
     elif new:
         console().print(f"Made an empty memory in {safe(str(place))}. Next: memos remember -m {safe(str(place))} -s me 'something to keep'")
     else:
-        console().print(f"{safe(str(place))} is a memory already; it holds {count} memories.")
+        console().print(f"{safe(str(place))} is a memory already; it holds {count(held, 'memory', 'memories')}.")
 
 
 @app.command(rich_help_panel="Keeping")
@@ -106,7 +107,7 @@ def remember(
     out = console()
     if len(done) > 10:
         counts = {name: sum(each.outcome == name for each in done) for name in ("added", "merged", "superseded")}
-        out.print(", ".join(f"{count} {name}" for name, count in counts.items() if count))
+        out.print(", ".join(f"{many} {name}" for name, many in counts.items() if many))
         return
     words = {"merged": "known already", "superseded": "added, in place of what it updates"}
     for each in done:
@@ -163,33 +164,55 @@ def rollback(
 @app.command(rich_help_panel="Keeping")
 def forget(
     memory: Memory,
-    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Ids of memories, as recall shows them.")],
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of memories, as recall shows them; or --scope.")] = None,
+    scope: Annotated[
+        str | None, typer.Option("--scope", "-s", metavar="SCOPE", help="In place of ids: everything of this scope and of all below it.")
+    ] = None,
     reason: Annotated[str, typer.Option("--reason", help="Kept in the audit log: no content in it.")] = "asked to forget",
     yes: Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Do not ask.")] = False,
     actor: Actor = None,
     now: Now = None,
     as_json: Json = False,
 ) -> None:
-    """Erase memories for good, and everything that was made of them."""
-    asking = parts(actor, "--actor")
+    """Erase memories for good, or a whole scope, and everything that was made of them."""
+    if bool(ids) == (scope is not None):
+        raise typer.BadParameter("say what to forget: ids, or --scope for everything of a scope", param_hint="ID")
+    asking, place, clock = parts(actor, "--actor"), parts(scope), moment(now, "--now")
     with opened(memory) as memos:
         if not yes:
-            from rich.console import Console
-            from rich.text import Text
-
-            from memos_integrations.cli import showing
-
-            out = Console(stderr=True, highlight=False, markup=False, emoji=False)
-            for id in ids:
-                out.print(Text.assemble(showing.content(memos.get(id, actor=asking, now=moment(now, "--now")), 200), (f"  {id}", "dim")))
-            try:
-                typer.confirm("Erase this for good, with all versions and everything made of it?", abort=True, err=True)
-            except typer.Abort:
-                typer.echo("", err=True)
-                refuse("nothing was forgotten. --yes does not ask")
-        gone = memos.forget(ids, reason=reason, actor=asking, now=moment(now, "--now"))
+            _ask(memos, ids or [], place, asking, clock)
+        what: dict[str, Any] = {"id": ids} if place is None else {"scope": place}
+        gone = memos.forget(**what, reason=reason, actor=asking, now=clock)
     if as_json:
         emit({"forgotten": list(gone)})
         return
-    made = len(gone) - len(set(ids) & set(gone))
-    console().print(f"Forgot {len(gone) - made}" + (f", and {made} made of it" if made else "") + ". A tombstone and the audit entry stay.")
+    asked = set(ids or gone) & set(gone)
+    made = len(gone) - len(asked)
+    told = f"Forgot {count(len(asked), 'memory', 'memories')}" + (
+        f", and {made:,} made of {'it' if len(asked) == 1 else 'them'}" if made else ""
+    )
+    if not gone:
+        console().print(f"Nothing is remembered in {safe(str(scope))}.")
+    else:
+        console().print(f"{told}. A tombstone of each and the audit entries stay.")
+
+
+def _ask(memos: Any, ids: list[str], place: tuple[str, ...] | None, asking: tuple[str, ...] | None, clock: str | None) -> None:
+    """Show what is to be forgotten, and go on only when told to."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from memos_integrations.cli import showing
+
+    out = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    for id in ids:
+        out.print(Text.assemble(showing.content(memos.get(id, actor=asking, now=clock), 200), (f"  {id}", "dim")))
+    question = "Erase this for good, with all versions and everything made of it?"
+    if place is not None:
+        out.print(f"All that {showing.scope(place)} and the scopes below it hold, expired and archived memories included.")
+        question = "Erase it for good, with all versions and everything made of it?"
+    try:
+        typer.confirm(question, abort=True, err=True)
+    except typer.Abort:
+        typer.echo("", err=True)
+        refuse("nothing was forgotten. --yes does not ask")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memos_integrations.cli.app import Actor, Id, Json, Memory, Now, Scope, app, console, emit, moment, opened, parts, safe, who
+from memos_integrations.cli.app import Actor, Id, Json, Memory, Now, Scope, app, console, count, emit, moment, opened, parts, safe, who
 
 if TYPE_CHECKING:
     from memos_core import MemCube
@@ -168,11 +168,15 @@ def show(memory: Memory, id: Id, actor: Actor = None, now: Now = None, as_json: 
             out.print(showing.Padding(line, (0, 0, 0, 2)))
 
 
+def _recalled(use: Any) -> str:
+    return f"{count(use.recalls, 'recall')} in {count(use.sessions, 'session')}"
+
+
 def _facts(cube: MemCube) -> list[tuple[str, Any]]:
     from memos_integrations.cli import showing
 
     said, rule, use = cube.identifiers, cube.governance, cube.usage
-    used = f"{use.recalls} recalls in {use.sessions} sessions, {use.uses} answers came from it, heat {use.heat:.2f}"
+    used = f"{_recalled(use)}, {count(use.uses, 'answer')} came from it, heat {use.heat:.2f}"
     shared = [
         f"{name}: {', '.join(map(showing.scope, actors))}"
         for name, actors in (("read", rule.access.read), ("write", rule.access.write))
@@ -297,7 +301,7 @@ def explain(
     out = console()
     out.print(Text(showing.content(cube), style="bold"))
     out.print()
-    used = f"{found.usage.recalls} recalls in {found.usage.sessions} sessions, heat {found.usage.heat:.2f}"
+    used = f"{_recalled(found.usage)}, heat {found.usage.heat:.2f}"
     where = "in RAM" if found.tier == "RAM" else "on disk" if found.tier == "disk" else "given up"
     facts = [
         ("is", f"{found.state} {found.form} memory, {where}"),
@@ -311,7 +315,7 @@ def explain(
         met = sum(each.met for each in prospect.conditions)
         title = f"{prospect.kind}: {MOVES.get(prospect.kind, '')}".rstrip(": ")
         when = f", on {showing.time(prospect.when)}" if prospect.when else ", at the next tick" if met == len(prospect.conditions) else ""
-        out.print(Text.assemble("\n", (title, "cyan"), (f"  {met} of {len(prospect.conditions)} conditions are met{when}", "dim")))
+        out.print(Text.assemble("\n", (title, "cyan"), (f"  {met} of {len(prospect.conditions)} conditions met{when}", "dim")))
         for each in sorted(prospect.conditions, key=lambda each: each.met):
             state = f"{safe(each.what)}: {safe(each.has)}"
             line = (

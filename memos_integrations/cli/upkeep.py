@@ -15,6 +15,7 @@ from memos_integrations.cli.app import (
     Now,
     app,
     console,
+    count,
     emit,
     moment,
     opened,
@@ -40,7 +41,7 @@ def stats(memory: Memory, as_json: Json = False) -> None:
 
     out = console()
     for title, rows in (
-        ("how many", [(name, f"{count:,}") for name, count in found["counts"].items()]),
+        ("how many", [(name, f"{many:,}") for name, many in found["counts"].items()]),
         ("bytes", [(name, _size(size)) for name, size in found["bytes"].items()]),
     ):
         out.print(Text(title, style="bold"))
@@ -96,11 +97,12 @@ def verify(memory: Memory, as_json: Json = False) -> None:
     if as_json:
         emit({"ok": found.ok, "problems": list(found.problems)})
     elif found.ok:
-        console().print(f"All is as it was written: {counts['versions']:,} versions, {counts['audit entries']:,} audit entries.")
+        entries = count(counts["audit entries"], "audit entry", "audit entries")
+        console().print(f"All is as it was written: {count(counts['versions'], 'version')}, {entries}.")
     else:
         for problem in found.problems:
             typer.echo(f"memos: {safe(problem)}", err=True)
-        typer.echo(f"memos: {len(found.problems)} problems. Restore {safe(str(memory))} from a backup", err=True)
+        typer.echo(f"memos: {count(len(found.problems), 'problem')}. Restore {safe(str(memory))} from a backup", err=True)
     if not found.ok:
         raise typer.Exit(1)
 
@@ -125,7 +127,8 @@ def export(
         return
     counts = told.counts
     console().print(
-        f"Wrote {safe(str(file))}: {counts['cubes']:,} memories in {counts['versions']:,} versions, {counts['blobs']:,} files, {_size(told.bytes)}."
+        f"Wrote {safe(str(file))}: {count(counts['cubes'], 'memory', 'memories')} in {count(counts['versions'], 'version')},"
+        f" {count(counts['blobs'], 'file')}, {_size(told.bytes)}."
     )
 
 
@@ -153,14 +156,16 @@ def import_(
     from rich.text import Text
 
     out = console()
-    out.print(f"{len(came.added):,} memories added, {len(came.grown):,} brought up to date, {came.known:,} known already.")
+    out.print(
+        f"{count(len(came.added), 'memory', 'memories')} added, {len(came.grown):,} brought up to date, {came.known:,} known already."
+    )
     notes: list[tuple[str, tuple[Any, ...]]] = [
-        ("stay forgotten: they, or what they were made of, were forgotten here", came.forgotten),
-        ("changed in both, each in its own way: kept as they are here", came.differing),
-        ("are here under another id: both were told the same message", came.same),
-        ("are still here, though forgotten there; memos forget follows", came.forgotten_there),
-        ("were computed from memories that are not here: left out", came.unfounded),
-        ("would not be known again if their message were told again", came.unrecognised),
+        ("left out: forgotten here, or made of what was", came.forgotten),
+        ("left as here: changed in both memories, each in its own way", came.differing),
+        ("here under another id: both memories were told the same message", came.same),
+        ("still here, though forgotten there; memos forget follows", came.forgotten_there),
+        ("left out: computed from memories that are not here", came.unfounded),
+        ("not known again if the message were told again", came.unrecognised),
     ]
     for said, ids in notes:
         if ids:

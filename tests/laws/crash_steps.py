@@ -1,10 +1,10 @@
 """Kills a process at every single step of every kind of write, and looks closely at what is left.
 
-    python crash_steps.py <folder>
+    python crash_steps.py <folder> [operation ...]
 
 A step is: a writing SQL statement on the store's own connection, each half of every file that is written, and an fsync, rename, unlink or
 mkdir. Each operation starts from a copy of the directory that the ones before it left, in a fork of this process, and dies at its
-first step, then at its second, and so on. Prints one line of JSON.
+first step, then at its second, and so on. Prints one line of JSON. Operations that are named: only these are killed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from memos_core.transform import activation_cube
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 LATER = NOW + timedelta(days=31)
-ANA, BEN = ("clinic", "ana"), ("clinic", "ben")
+ANA, BEN, SHOP = ("clinic", "ana"), ("clinic", "ben"), ("shop",)
 READS = re.compile(r"\s*(--|SELECT|PRAGMA (?!wal_checkpoint))")
 KNOWN_FILES = {"memos.db", "memos.db-wal", "memos.db-shm", "index.faiss", "lock", "blobs"}
 store.LOG_BYTES = 1 << 16  # a short log: the many openings are quicker
@@ -99,6 +99,17 @@ def merge(memos: MemOS) -> None:
     memos._store.commit([replace(add, identity=identity(memos._store.secret, template, item, None), into=into)])
 
 
+def make_archive(root: Path) -> None:
+    """An archive of another memory: of a scope that is known here, with a picture and a message that was told here too, and of one that is not."""
+    with opened(root / "there") as there:
+        there.remember({**said("twelve", "Ana keeps bees."), "images": [PICTURE]}, scope=ANA, now=NOW)
+        there.remember(LIST[2], scope=ANA, session="s", path="life/home", now=NOW)
+        (old,) = there.remember(said("thirteen", "The shop opens at nine."), scope=SHOP, now=NOW)
+        there.remember(said("fourteen", "The shop opens at ten."), scope=SHOP, supersedes=old.id, now=NOW)
+        there.forget(there.remember(said("fifteen", "The shop is for sale."), scope=SHOP, now=NOW)[0].id, now=NOW)
+        there.export(root / "archive.zip")
+
+
 def rearrange(memos: MemOS, operation: str, *paths: str) -> None:
     """Rename or merge in the tree; the second time, what it is done to is not there any more."""
     with suppress(NotFound):
@@ -138,8 +149,10 @@ OPERATIONS: dict[str, Callable[[MemOS], Any]] = {
     "forget with all that came of it": lambda memos: memos.forget(find(memos, "one").id, now=NOW),
     "expire": lambda memos: memos.tick(LATER),
     "erase what was archived": lambda memos: memos.tick(LATER + timedelta(days=11)),
+    "import": lambda memos: memos.import_archive(memos.path.parent / "archive.zip", now=LATER),
 }
 NAMES = list(OPERATIONS)
+AGAIN = {"import"}  # is done once more right after it was interrupted
 STEPWISE = {"over budget", "expire", "erase what was archived"}  # ticks: several transactions
 FORGOTTEN = {  # by stems
     "forget one of a list": ("quixotrop", ["Quixotrope is for Ana."]),
@@ -333,6 +346,11 @@ def inspect(folder: Path, place: int, acknowledged: bool, states: list[Any], fin
             return [*problems, f"neither what was before nor what is after: {_difference(now, states[place])}"]
         if acknowledged and place not in reached:
             problems.append("it was said to be done, and it is not")
+        if NAMES[place] in AGAIN:
+            OPERATIONS[NAMES[place]](memos)
+            now, reached = portrait(folder), [place]
+            if now != states[place]:
+                problems.append(f"done once more, it ends elsewhere: {_difference(now, states[place])}")
         gone = NAMES[: reached[0] + 1]
         problems += [f"while open, {trace}" for trace in traces(folder, gone)]
         before = hits(memos)
@@ -382,6 +400,7 @@ def _difference(now: Any, wanted: Any) -> Any:
 def main() -> None:
     root = Path(sys.argv[1])
     root.mkdir(parents=True, exist_ok=True)
+    make_archive(root)
     base, states, bases = root / "base", [], []
     for place, name in enumerate(NAMES):  # an uninterrupted run, with a copy of the directory before each operation
         bases.append(root / f"before-{place}")
@@ -392,7 +411,8 @@ def main() -> None:
         states.append(portrait(base))
     final = texts(base)
     report: dict[str, Any] = {"kills": {}, "failures": []}
-    for place, name in enumerate(NAMES):
+    for name in sys.argv[2:] or NAMES:
+        place = NAMES.index(name)
         number, steps = 0, None
         while steps is None:  # until it lives
             number += 1

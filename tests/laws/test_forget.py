@@ -130,3 +130,30 @@ def test_what_is_forgotten_is_on_no_byte(steps: list[tuple[str, Any]], forgotten
             life.check()
         finally:
             life.memos.close()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(step, min_size=1, max_size=12))
+def test_a_scope_that_is_forgotten_is_on_no_byte(steps: list[tuple[str, Any]]) -> None:
+    """Nor are its conversations: their names, their system text, the callers' ids. What lies beside the scope stays."""
+    with tempfile.TemporaryDirectory() as folder:
+        life = Life(Path(folder) / "x.memos")
+        try:
+            (other,) = life.memos.remember("Ben knows of Qzben.", scope=("clinic", "ben"), read=[ANA], now=NOW)
+            life.memos.remember("An app notes Qzapp.", scope=(*ANA, "app"), now=NOW)
+            talk = [{"role": "system", "content": "You serve Qzsystem."}, {"role": "user", "content": "Qzben?", "id": "qzid"}]
+            life.memos.begin(talk, scope=ANA, session="qzsession", now=NOW).commit("Yes.", now=NOW)
+            for kind, what in steps:
+                life.do(kind, what)
+            there = life.memos.stats()["counts"]["cubes"]
+            gone = life.memos.forget(scope=ANA, now=NOW)
+            assert len(gone) == there - 1 and life.memos.forget(scope=ANA, now=NOW) == ()
+            data = b"".join(path.read_bytes().lower() for path in life.path.rglob("*") if path.is_file())
+            for word in ("qzapp", "qzsystem", "qzid", "qzsession", "qza", "qzb", "qzc"):
+                assert word.encode() not in data.replace(b"qzben", b""), word
+            assert [hit.cube.id for hit in life.memos.recall("Qzben", scope="clinic", now=NOW).hits] == [other.id]
+            with pytest.raises(NotFound, match="has been forgotten"):
+                life.memos.get(gone[0])
+            assert life.memos.verify().ok
+        finally:
+            life.memos.close()
