@@ -13,9 +13,22 @@ from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, 
 from pydantic import Field, model_validator
 
 from memos_core import InvalidInput, NotAvailable, Turn
-from memos_integrations.langchain.engine import arguments, as_message, called, for_engine, is_engine, last_piece, offered, pieces_said
+from memos_integrations.langchain.engine import (
+    arguments,
+    as_message,
+    called,
+    for_engine,
+    is_engine,
+    last_piece,
+    offered,
+    pieces_said,
+    profile_of,
+)
 from memos_integrations.langchain.messages import ScopeLike, as_dict, commit, placed
 from memos_integrations.langchain.running import session_in
+
+TAKEN_OVER = ("profile", "rate_limiter", "disable_streaming", "output_version", "callbacks", "tags")
+"""What a chat model was given holds for MemosChat around it, which calls it below the place where LangChain looks at these."""
 
 
 class MemosChat(BaseChatModel):
@@ -47,9 +60,12 @@ class MemosChat(BaseChatModel):
     @model_validator(mode="after")
     def _check_model(self) -> MemosChat:
         if isinstance(self.model, BaseChatModel):
-            self.profile = self.profile or self.model.profile
-            self.rate_limiter = self.rate_limiter or self.model.rate_limiter
-        elif not self._has_engine():
+            for name in TAKEN_OVER:
+                setattr(self, name, getattr(self, name) or getattr(self.model, name))
+            self.metadata = {**(self.model.metadata or {}), **(self.metadata or {})}
+        elif self._has_engine():
+            self.profile = self.profile or profile_of(self.model)
+        else:
             raise InvalidInput(f"model must be a LangChain chat model or an HFEngine, got {type(self.model).__name__}")
         return self
 
@@ -60,6 +76,19 @@ class MemosChat(BaseChatModel):
     def _get_ls_params(self, stop: Any = None, **kwargs: Any) -> Any:
         own = {**super()._get_ls_params(stop=stop, **kwargs), "ls_model_name": kwargs.get("model") or self._model_name()}
         return own if self._has_engine() else {**own, **self.model._get_ls_params(stop=stop, **kwargs)}
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """A text's tokens, as the model has them."""
+        return self.model.tokenizer.encode(text, add_special_tokens=False) if self._has_engine() else self.model.get_token_ids(text)
+
+    def get_num_tokens(self, text: str) -> int:
+        """How many they are."""
+        return super().get_num_tokens(text) if self._has_engine() else self.model.get_num_tokens(text)
+
+    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+        """The tokens of a conversation as the model counts them, without memory: for `trim_messages` and the like."""
+        counter = super() if self._has_engine() else self.model
+        return counter.get_num_tokens_from_messages(messages, tools)
 
     # ------------------------------------------------------------------ which conversation
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:
