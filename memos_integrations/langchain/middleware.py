@@ -82,7 +82,7 @@ class MemosMiddleware(AgentMiddleware):
                 _, turn = self._held.pop((scope, session, messages[place].id), (None, None))
             if end == len(messages):
                 if unanswered:
-                    self.memos.remember(unanswered, scope=scope, session=session)
+                    self.memos.remember(unanswered, scope=scope, session=session, in_passing=True)
                 structured = None if answers(messages[-1]) else state.get("structured_response")
                 turn = turn or self._begin(conversation, scope, session)
                 turn.commit(text_of(messages[-1]) if structured is None else as_json(structured))
