@@ -126,3 +126,17 @@ def test_what_is_no_text_and_cannot_be_kept_is_marked_and_the_conversation_goes_
     expected = "\n".join([*(block["text"] for block in words), mark])
     assert said(memos) == said(memos, session="history") == [("user", expected), ("assistant", "Noted.")]
     assert model.seen[0][0].content == message.content and history.messages[0].text == expected
+
+
+async def test_the_same_text_is_said_anew_and_the_same_messages_are_the_same_turn(memos: MemOS) -> None:
+    texts = iter(range(9))
+    chat = MemosChat(memos=memos, scope=ANA, model=Streaming(script=[["Noted", f" {next(texts)}."] for _ in range(9)]))
+    chat.invoke("I have taken my pill.")
+    await chat.ainvoke("I have taken my pill.")
+    list(chat.stream("I have taken my pill."))
+    [piece async for piece in chat.astream("I have taken my pill.")]
+    assert said(memos) == [each for number in range(4) for each in (("user", "I have taken my pill."), ("assistant", f"Noted {number}."))]
+    for _ in range(2):
+        chat.invoke([HumanMessage("I have had lunch.")])
+        chat.invoke([HumanMessage("I have had dinner.", id="m1")])
+    assert len(said(memos)) == 12

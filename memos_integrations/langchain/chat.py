@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, RunnableLambda, ensure_config, run_in_executor
@@ -40,9 +41,11 @@ class MemosChat(BaseChatModel):
 
     One call may name another conversation in `config["configurable"]`: `session` (or `session_id`, `thread_id`) and `scope`. They
     win over the constructor's, so that one instance can serve many users; they are the application's to fill, never the user's.
-    The last human message and the final answer are remembered in one transaction before the call returns. A message with tool
-    calls is not final: the turn is remembered when its text answer comes; but what `with_structured_output` asked for is an answer.
-    A stream that fails or is abandoned remembers nothing.
+    The last human message and the final answer are remembered in one transaction before the call returns, once: messages that are shown
+    again, with their ids or word for word without any, are the same turn, a plain text is said anew. A message with tool calls is not final:
+    the turn is remembered when its text answer comes; but what `with_structured_output` asked for is an answer. An agent whose runs end in
+    another way (structured output, a tool that returns directly) takes MemosMiddleware. A stream that fails or is abandoned remembers nothing.
+    What the inner chat model was given, such as callbacks, holds for this one.
     An HFEngine calls tools where its model's chat template shows them, which `engine.takes_tools` says (that of the small default model
     does not). A call is asked for, never forced: structured output raises OutputParserException where the model says something else.
     What was used, and why, is in `response_metadata["memos"]`. Errors of the memory are raised, never swallowed.
@@ -93,27 +96,27 @@ class MemosChat(BaseChatModel):
     # ------------------------------------------------------------------ which conversation
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:
         """Answer, and remember the turn. Raises what the model or the memory raises."""
-        return super().invoke(input, config, **self._addressed(config, kwargs))
+        return super().invoke(_said(input), config, **self._addressed(config, kwargs))
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:
         """Answer, and remember the turn; the memory is read and written in a worker thread."""
-        return await super().ainvoke(input, config, **self._addressed(config, kwargs))
+        return await super().ainvoke(_said(input), config, **self._addressed(config, kwargs))
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[AIMessageChunk]:
         """Answer piece by piece; the turn is remembered before the last, empty piece."""
-        return super().stream(input, config, **self._addressed(config, kwargs))
+        return super().stream(_said(input), config, **self._addressed(config, kwargs))
 
     def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[AIMessageChunk]:
         """Answer piece by piece; the turn is remembered before the last, empty piece."""
-        return super().astream(input, config, **self._addressed(config, kwargs))
+        return super().astream(_said(input), config, **self._addressed(config, kwargs))
 
     def stream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """As in LangChain; remembers as `stream` does."""
-        return super().stream_events(input, config, **self._addressed(config, kwargs))
+        return super().stream_events(_said(input), config, **self._addressed(config, kwargs))
 
     def astream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """As in LangChain; remembers as `astream` does."""
-        return super().astream_events(input, config, **self._addressed(config, kwargs))
+        return super().astream_events(_said(input), config, **self._addressed(config, kwargs))
 
     def _addressed(self, config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The call's arguments with the scope and session it is for."""
@@ -245,6 +248,11 @@ class MemosChat(BaseChatModel):
     def _model_name(self) -> str:
         config = getattr(getattr(self.model, "model", None), "config", None)
         return str(getattr(config, "name_or_path", "") or type(self.model).__name__)
+
+
+def _said(input: Any) -> Any:
+    """A plain text as a message of its own: said anew, even if it was said before."""
+    return [HumanMessage(input, id=uuid.uuid4().hex)] if isinstance(input, str) else input
 
 
 def used(turn: Turn) -> dict[str, Any]:
