@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.types import Command
-from test_langchain import ANA, FACT, Scripted, calling, said
+from test_langchain import ANA, FACT, Scripted, calling, clock, said
 
 from memos_core import MemOS
 from memos_integrations.langchain import MemosMiddleware
@@ -59,9 +60,9 @@ def keep_three(state: Any, runtime: Any) -> Any:
     return {"messages": [RemoveMessage(id=REMOVE_ALL_MESSAGES), *kept]} if len(state["messages"]) > 3 else None
 
 
-def summary(memos: MemOS) -> list[Any]:
+def summary(memos: MemOS, keep: int = 2) -> list[Any]:
     writer = Scripted(answer=lambda messages: "They spoke of tea.")
-    return [ours(memos), SummarizationMiddleware(model=writer, trigger=("messages", 5), keep=("messages", 2))]
+    return [ours(memos), SummarizationMiddleware(model=writer, trigger=("messages", 5), keep=("messages", keep))]
 
 
 def flaky() -> Any:
@@ -78,6 +79,7 @@ def flaky() -> Any:
 BESIDE: dict[str, Any] = {
     "alone": lambda memos: [ours(memos)],
     "summary": summary,
+    "summary of all before": lambda memos: summary(memos, 1),
     "summary first": lambda memos: summary(memos)[::-1],
     "trimming": lambda memos: [ours(memos), keep_three],
     "trimming first": lambda memos: [keep_three, ours(memos)],
@@ -188,6 +190,24 @@ def test_a_run_that_a_limit_ends_is_remembered_with_what_the_user_saw(memos: Mem
     stop = ModelCallLimitMiddleware(run_limit=1, exit_behavior="end")
     state = ask(create_agent(Scripted(script=[calling("send", text="tea")]), [send], middleware=[ours(memos), stop]), "Send for tea.")
     assert said(memos, session="t") == [("user", "Send for tea."), ("assistant", state["messages"][-1].text)]
+
+
+def test_users_whose_messages_have_the_same_ids_at_the_same_time_are_apart(memos: MemOS) -> None:
+    """What is held of the turns under way is each scope's own."""
+    both = Barrier(2, timeout=60)
+
+    def answer(messages: Any) -> Any:
+        both.wait()
+        return calling("clock") if isinstance(messages[-1], HumanMessage) else f"Re {messages[0].text}"
+
+    for user in ("ana", "ben"):
+        memos.remember(f"The secret word of {user} is {user}-plum.", scope=("clinic", user))
+    agent = create_agent(Scripted(answer=answer), [clock], middleware=[MemosMiddleware(memos=memos)])
+    given: list[Any] = [{"messages": [HumanMessage(f"What is my secret word, says {user}?", id="m1")]} for user in ("ana", "ben")]
+    configs: list[Any] = [{"configurable": {"thread_id": "t", "scope": ("clinic", user)}} for user in ("ana", "ben")]
+    for user, other, state in zip(("ana", "ben"), ("ben", "ana"), agent.batch(given, configs), strict=True):
+        assert f"{user}-plum" in state["messages"][-1].text and other not in state["messages"][-1].text
+        assert other not in " ".join(text for _, text in said(memos, ("clinic", user), "t"))
 
 
 def test_more_runs_at_once_than_are_held_are_all_remembered(memos: MemOS, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMe
 from memos_core import Plan, Turn
 
 ScopeLike = str | tuple[str, ...]
+_SUMMARY = "Here is a summary of the conversation to date:\n\n"
+"""How SummarizationMiddleware begins; before LangChain 1.2 it left no other sign."""
 
 
 def text_of(message: BaseMessage) -> str:
@@ -20,7 +22,8 @@ def text_of(message: BaseMessage) -> str:
 def as_dict(message: BaseMessage) -> dict[str, Any]:
     """A message as the core takes it: a user's with its images and files. A summary that middleware wrote is not what the user said."""
     if isinstance(message, HumanMessage):
-        role = "assistant" if message.additional_kwargs.get("lc_source") == "summarization" else "user"
+        summed_up = message.additional_kwargs.get("lc_source") == "summarization" or text_of(message).startswith(_SUMMARY)
+        role = "assistant" if summed_up else "user"
     elif isinstance(message, AIMessage):
         role = "assistant"
     else:
