@@ -114,7 +114,7 @@ def for_engine(messages: Sequence[ChatMessage], takes_tools: bool) -> list[dict[
     made, names = [], {}
     for message in messages:
         said, calls = Said(message), tool_calls(message)
-        if said.role == "user" and any(not isinstance(block, TextBlock) for block in message.blocks):
+        if said.is_more_than_text:
             raise NotAvailable("an HFEngine reads text alone; this conversation holds other content, such as an image")
         one: dict[str, Any] = {"role": "assistant" if said.role == "call" else said.role, "content": said.text}
         if said.role == "call" and takes_tools:
