@@ -210,6 +210,7 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Entries, Scheduling):
         valid_to: datetime | str | None = None,
         supersedes: CubeId | Sequence[CubeId] = (),
         tags: Iterable[str] = (),
+        in_passing: bool = False,
         actor: ActorLike = None,
         now: datetime | None = None,
     ) -> list[Remembered]:
@@ -220,7 +221,9 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Entries, Scheduling):
         occurred_at: for messages without a `timestamp`. ttl: from occurred_at on, a timedelta or seconds. priority: 0 to 1.
         read, write: actors beyond the scope that may read or change it. valid_from, valid_to: when it was true, where known.
         supersedes: ids of memories whose place the one message takes: they stay recallable, marked, and stopped being true when it
-        was said. tags: of sensitivity; "no-training" keeps it out of weights. Raises InvalidInput, NotFound, AccessDenied or StoreError.
+        was said. tags: of sensitivity; "no-training" keeps it out of weights. in_passing: of a conversation that goes on anyway: an image
+        in a content that cannot be kept is logged and marked in the text, where it else is refused.
+        Raises InvalidInput, NotFound, AccessDenied or StoreError.
         """
         clock, place = as_time(now, "now"), as_scope(scope)
         who = self._who(actor, place)
@@ -231,7 +234,8 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Entries, Scheduling):
             as_member(SemanticType, semantic_type, "semantic_type"), as_member(Origin, origin, "origin"),
             *as_validity(valid_from, valid_to), as_tags(tags),
         )  # fmt: skip
-        noted = [replace(item, text=as_text(strip_blocks(item.text))) for item in noted_with_images(self._house, what)]
+        read_in = noted_with_images(self._house, what, in_passing=in_passing)
+        noted = [replace(item, text=as_text(strip_blocks(item.text))) for item in read_in]
         if template.semantic_type is SemanticType.TEMPLATE:
             for item in noted:
                 check_template(item.text)

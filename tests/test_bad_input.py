@@ -384,3 +384,16 @@ def test_times_of_any_zone_are_one_time(memos: MemOS) -> None:
     east = NOW.astimezone(__import__("datetime").timezone(timedelta(hours=9)))
     (done,) = memos.remember(FACT, scope=ANA, occurred_at=east)
     assert done.cube.identifiers.occurred_at == NOW and done.cube.identifiers.occurred_at.tzinfo is UTC
+
+
+def test_an_image_that_cannot_be_kept_is_refused_by_hand_and_marked_in_passing(memos: MemOS, caplog: pytest.LogCaptureFixture) -> None:
+    picture = {"type": "image", "base64": "aGVsbG8=", "mime_type": "image/heic"}
+    talk = [{"role": "user", "content": [{"type": "text", "text": "Look."}, picture]}, {"role": "assistant", "content": "Nice."}]
+    with pytest.raises(InvalidInput, match="message 0: part 1"):
+        memos.remember(talk, scope="a", session="s")
+    assert not memos.conversation(scope="a", session="s")
+    memos.remember(talk, scope="a", session="s", in_passing=True)
+    assert [cube.payload.text for cube in memos.conversation(scope="a", session="s")] == ["Look.\n[image]", "Nice."]
+    assert "an image is not kept: message 0: part 1" in caplog.text
+    with pytest.raises(InvalidInput):  # what is not a conversation stays refused
+        memos.remember([{"role": "user", "content": 7}], scope="a", in_passing=True)

@@ -18,12 +18,13 @@ from langchain_core.tools import tool
 from pydantic import Field
 
 from memos_core import InvalidInput, MemOS, MissingExtra, StoreUnusable
+from memos_integrations.langchain import MemosRetriever
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from langchain_classic.agents import AgentExecutor, create_react_agent, create_tool_calling_agent
     from langchain_classic.base_memory import BaseMemory
-    from langchain_classic.chains import ConversationChain, LLMChain
+    from langchain_classic.chains import ConversationalRetrievalChain, ConversationChain, LLMChain
     from langchain_classic.memory import CombinedMemory, ConversationBufferMemory, ReadOnlySharedMemory, SimpleMemory
 
     from memos_integrations import langchain_classic as door
@@ -98,6 +99,27 @@ def test_messages_and_keys_as_users_of_the_buffer_expect(memos: MemOS) -> None:
     prompt = ChatPromptTemplate.from_messages([MessagesPlaceholder("chat_history"), ("human", "{question} {tone}")])
     chain = LLMChain(llm=Recording(responses=["Because."]), prompt=prompt, memory=memory)
     assert chain.invoke({"question": "Why?", "tone": "kind"})["text"] == "Because."
+
+
+@pytest.mark.parametrize("run", ["invoke", "ainvoke"])
+async def test_a_chain_that_condenses_questions_and_returns_its_sources(memos: MemOS, run: str) -> None:
+    """As with ConversationBufferMemory: the history by its own key, the answer named among several outputs."""
+    memos.remember(FACT, scope=ANA)
+    keys: dict[str, Any] = {"memory_key": "chat_history", "output_key": "answer", "return_messages": True}
+    llm = Recording(responses=["Condensed?", "No penicillin."])
+    chain = ConversationalRetrievalChain.from_llm(
+        llm,
+        MemosRetriever(memos=memos, scope=ANA),
+        memory=MemosMemory(memos=memos, scope=ANA, session="s", **keys),
+        return_source_documents=True,
+    )
+    for question in ("What about penicillin?", "Why?"):
+        given = {"question": question}
+        found = await chain.ainvoke(given) if run == "ainvoke" else chain.invoke(given)
+        assert found["answer"] == "No penicillin." and found["source_documents"]
+    assert said(memos, "s") == ["What about penicillin?", "No penicillin.", "Why?", "No penicillin."]
+    if run == "invoke":  # what the second question is condensed from
+        assert all(text in llm.seen[2] for text in ("Human: ", "What about penicillin?", FACT))
 
 
 def test_an_unclear_input_or_output_is_refused(memos: MemOS) -> None:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, RunnableLambda, ensure_config, run_in_executor
 from pydantic import Field, model_validator
 
 from memos_core import InvalidInput, NotAvailable, Turn
-from memos_integrations.langchain.engine import arguments, as_message, called, for_engine, is_engine, last_piece, offered, pieces_said
+from memos_integrations.langchain.engine import (
+    arguments,
+    as_message,
+    called,
+    for_engine,
+    is_engine,
+    last_piece,
+    offered,
+    pieces_said,
+    profile_of,
+)
 from memos_integrations.langchain.messages import ScopeLike, as_dict, commit, placed
 from memos_integrations.langchain.running import session_in
+
+TAKEN_OVER = ("profile", "rate_limiter", "disable_streaming", "output_version", "callbacks", "tags")
+"""What a chat model was given holds for MemosChat around it, which calls it below the place where LangChain looks at these."""
 
 
 class MemosChat(BaseChatModel):
@@ -27,9 +41,11 @@ class MemosChat(BaseChatModel):
 
     One call may name another conversation in `config["configurable"]`: `session` (or `session_id`, `thread_id`) and `scope`. They
     win over the constructor's, so that one instance can serve many users; they are the application's to fill, never the user's.
-    The last human message and the final answer are remembered in one transaction before the call returns. A message with tool
-    calls is not final: the turn is remembered when its text answer comes; but what `with_structured_output` asked for is an answer.
-    A stream that fails or is abandoned remembers nothing.
+    The last human message and the final answer are remembered in one transaction before the call returns, once: messages that are shown
+    again, with their ids or word for word without any, are the same turn, a plain text is said anew. A message with tool calls is not final:
+    the turn is remembered when its text answer comes; but what `with_structured_output` asked for is an answer. An agent whose runs end in
+    another way (structured output, a tool that returns directly) takes MemosMiddleware. A stream that fails or is abandoned remembers nothing.
+    What the inner chat model was given, such as callbacks, holds for this one.
     An HFEngine calls tools where its model's chat template shows them, which `engine.takes_tools` says (that of the small default model
     does not). A call is asked for, never forced: structured output raises OutputParserException where the model says something else.
     What was used, and why, is in `response_metadata["memos"]`. Errors of the memory are raised, never swallowed.
@@ -47,9 +63,12 @@ class MemosChat(BaseChatModel):
     @model_validator(mode="after")
     def _check_model(self) -> MemosChat:
         if isinstance(self.model, BaseChatModel):
-            self.profile = self.profile or self.model.profile
-            self.rate_limiter = self.rate_limiter or self.model.rate_limiter
-        elif not self._has_engine():
+            for name in TAKEN_OVER:
+                setattr(self, name, getattr(self, name) or getattr(self.model, name))
+            self.metadata = {**(self.model.metadata or {}), **(self.metadata or {})}
+        elif self._has_engine():
+            self.profile = self.profile or profile_of(self.model)
+        else:
             raise InvalidInput(f"model must be a LangChain chat model or an HFEngine, got {type(self.model).__name__}")
         return self
 
@@ -61,30 +80,43 @@ class MemosChat(BaseChatModel):
         own = {**super()._get_ls_params(stop=stop, **kwargs), "ls_model_name": kwargs.get("model") or self._model_name()}
         return own if self._has_engine() else {**own, **self.model._get_ls_params(stop=stop, **kwargs)}
 
+    def get_token_ids(self, text: str) -> list[int]:
+        """A text's tokens, as the model has them."""
+        return self.model.tokenizer.encode(text, add_special_tokens=False) if self._has_engine() else self.model.get_token_ids(text)
+
+    def get_num_tokens(self, text: str) -> int:
+        """How many they are."""
+        return super().get_num_tokens(text) if self._has_engine() else self.model.get_num_tokens(text)
+
+    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+        """The tokens of a conversation as the model counts them, without memory: for `trim_messages` and the like."""
+        counter = super() if self._has_engine() else self.model
+        return counter.get_num_tokens_from_messages(messages, tools)
+
     # ------------------------------------------------------------------ which conversation
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:
         """Answer, and remember the turn. Raises what the model or the memory raises."""
-        return super().invoke(input, config, **self._addressed(config, kwargs))
+        return super().invoke(_said(input), config, **self._addressed(config, kwargs))
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:
         """Answer, and remember the turn; the memory is read and written in a worker thread."""
-        return await super().ainvoke(input, config, **self._addressed(config, kwargs))
+        return await super().ainvoke(_said(input), config, **self._addressed(config, kwargs))
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[AIMessageChunk]:
         """Answer piece by piece; the turn is remembered before the last, empty piece."""
-        return super().stream(input, config, **self._addressed(config, kwargs))
+        return super().stream(_said(input), config, **self._addressed(config, kwargs))
 
     def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[AIMessageChunk]:
         """Answer piece by piece; the turn is remembered before the last, empty piece."""
-        return super().astream(input, config, **self._addressed(config, kwargs))
+        return super().astream(_said(input), config, **self._addressed(config, kwargs))
 
     def stream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """As in LangChain; remembers as `stream` does."""
-        return super().stream_events(input, config, **self._addressed(config, kwargs))
+        return super().stream_events(_said(input), config, **self._addressed(config, kwargs))
 
     def astream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """As in LangChain; remembers as `astream` does."""
-        return super().astream_events(input, config, **self._addressed(config, kwargs))
+        return super().astream_events(_said(input), config, **self._addressed(config, kwargs))
 
     def _addressed(self, config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The call's arguments with the scope and session it is for."""
@@ -216,6 +248,11 @@ class MemosChat(BaseChatModel):
     def _model_name(self) -> str:
         config = getattr(getattr(self.model, "model", None), "config", None)
         return str(getattr(config, "name_or_path", "") or type(self.model).__name__)
+
+
+def _said(input: Any) -> Any:
+    """A plain text as a message of its own: said anew, even if it was said before."""
+    return [HumanMessage(input, id=uuid.uuid4().hex)] if isinstance(input, str) else input
 
 
 def used(turn: Turn) -> dict[str, Any]:

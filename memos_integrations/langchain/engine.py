@@ -23,6 +23,12 @@ def is_engine(model: Any) -> bool:
     return hasattr(model, "next_token_logits")
 
 
+def profile_of(engine: Any) -> dict[str, Any]:
+    """What LangChain asks a model's profile for."""
+    window = getattr(engine.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    return {"tool_calling": bool(engine.takes_tools), **({"max_input_tokens": window} if isinstance(window, int) and window > 0 else {})}
+
+
 def for_engine(messages: Sequence[BaseMessage], takes_tools: bool) -> list[dict[str, Any]]:
     """The messages as an HFEngine takes them. takes_tools: whether its model is shown calls as such; else it reads them as JSON.
 
@@ -68,7 +74,7 @@ def arguments(given: dict[str, Any], stop: Sequence[str] | None, max_tokens: int
     known = {name: given[name] for name in _TAKEN if name in given}
     if unknown := given.keys() - known.keys() - {"max_tokens", "stream"}:
         raise InvalidInput(f"an HFEngine takes no {', '.join(sorted(unknown))}, but max_tokens and {', '.join(_TAKEN)}")
-    return {**known, "max_new_tokens": given.get("max_tokens", max_tokens), "stop": tuple(stop or ())}
+    return {**known, "max_new_tokens": given.get("max_tokens", max_tokens), "stop": stop or ()}
 
 
 def as_message(reply: Any, model_name: str) -> AIMessage:

@@ -58,7 +58,7 @@ class MemosChatHistory(BaseChatMessageHistory):
         kept = [{"id": uuid.uuid4().hex, **message} for message in said if message["content"]]
         try:
             if kept:
-                self.memos.remember(kept, scope=self.scope, session=self.session)
+                self.memos.remember(kept, scope=self.scope, session=self.session, in_passing=True)
         except Exception as error:
             with _lock:
                 _failed[self._key()] = error

@@ -11,6 +11,8 @@ from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMe
 from memos_core import Plan, Turn
 
 ScopeLike = str | tuple[str, ...]
+_SUMMARY = "Here is a summary of the conversation to date:\n\n"
+"""How SummarizationMiddleware begins; before LangChain 1.2 it left no other sign."""
 
 
 def text_of(message: BaseMessage) -> str:
@@ -18,16 +20,18 @@ def text_of(message: BaseMessage) -> str:
 
 
 def as_dict(message: BaseMessage) -> dict[str, Any]:
-    """A message as the core takes it: a user's with its images. A summary that middleware wrote is not what the user said."""
+    """A message as the core takes it: a user's with its images and files. A summary that middleware wrote is not what the user said."""
     if isinstance(message, HumanMessage):
-        role = "assistant" if message.additional_kwargs.get("lc_source") == "summarization" else "user"
+        summed_up = message.additional_kwargs.get("lc_source") == "summarization" or text_of(message).startswith(_SUMMARY)
+        role = "assistant" if summed_up else "user"
     elif isinstance(message, AIMessage):
         role = "assistant"
     else:
         role = message.role if isinstance(message, ChatMessage) else "system" if isinstance(message, SystemMessage) else "tool"
     optional = {"id": message.id, "name": message.name if role == "user" else None}
-    pictured = role == "user" and any(block["type"] == "image" for block in message.content_blocks)
-    content = [dict(block) for block in message.content_blocks] if pictured else text_of(message)
+    blocks = message.content_blocks if role == "user" and not isinstance(message.content, str) else []
+    more = any(block["type"] != "text" for block in blocks)
+    content = [dict(block) for block in blocks] if more else text_of(message)
     return {"role": role, "content": content, **{key: value for key, value in optional.items() if value is not None}}
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
-from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import BaseMessage, SystemMessage
 
 from memos_core import Turn
-from memos_integrations.langchain.messages import ScopeLike, as_dict, as_json, commit, placed, text_of
+from memos_integrations.langchain.messages import ScopeLike, answers, as_dict, as_json, placed, text_of
 from memos_integrations.langchain.running import configured, scope_in, session_in
 from memos_integrations.langchain.tools import TOOLS, memory_tools
+
+HELD = 256
+"""So many turns under way are held; of what is beyond, the turn is begun again when its run ends."""
+Key = tuple[tuple[str, ...], str, str | None]
+"""Scope, session, and the id of the user's message."""
 
 
 class MemosMiddleware(AgentMiddleware):
@@ -23,10 +30,11 @@ class MemosMiddleware(AgentMiddleware):
     `session_id` or `thread_id`, else "default". token_budget, k: as in MemosChat. tools: give the model `memory_tools` for the same
     scope, all or those named.
 
-    The turn (last human message, final answer) is remembered once, with the final answer; a run that ends otherwise (structured
-    output, a tool that returns directly, another middleware's last word) is remembered when the agent ends. Put it first in
-    `middleware=[...]`, so that retries of others happen inside. It keeps nothing between calls: one instance serves all users.
-    Errors of the memory are raised, and end the run.
+    What is recalled for a user's message stays the same in all calls of the run. The turn (last human message, final answer) is remembered
+    once, when the agent ends, as the state then holds it: so with what other middleware made of the answer, and with what a tool said that
+    returns directly. What the user said just before and nobody answered, such as when a model failed, is remembered with it; a run that
+    fails is not. Put it first in `middleware=[...]`, so that retries of others happen inside, and what they change is seen. One instance
+    serves all users. Errors of the memory are raised, and end the run.
     """
 
     def __init__(
@@ -47,54 +55,79 @@ class MemosMiddleware(AgentMiddleware):
         self.k = k
         names = (TOOLS if tools is True else tools) or ()
         self.tools = memory_tools(memos=memos, scope=scope, names=names, k=k)
+        self._held: dict[Key, tuple[list[dict[str, Any]], Turn]] = {}  # with the conversation that it was begun for
+        self._lock = threading.Lock()
 
     def wrap_model_call(self, request: ModelRequest, handler: Callable[[ModelRequest], ModelResponse]) -> ModelResponse:
-        """Call the model with memory in its prompt; remember the turn when the answer is final."""
-        turn, prepared = self._begin_call(request)
-        response = handler(prepared)
-        self._commit_call(turn, response)
-        return response
+        """Call the model with memory in its prompt."""
+        prepared = self._begin_call(request)
+        return handler(prepared)
 
     async def awrap_model_call(self, request: ModelRequest, handler: Callable[[ModelRequest], Awaitable[ModelResponse]]) -> ModelResponse:
-        """The same; the memory is read and written in a worker thread."""
-        turn, prepared = await asyncio.to_thread(self._begin_call, request)
-        response = await handler(prepared)
-        await asyncio.to_thread(self._commit_call, turn, response)
-        return response
+        """The same; the memory is read in a worker thread."""
+        prepared = await asyncio.to_thread(self._begin_call, request)
+        return await handler(prepared)
 
     def after_agent(self, state: Any, runtime: Any) -> None:
-        """Remember a run that ended without a final answer of the model. What is remembered already stays as it is."""
+        """Remember what was said in the run. What is remembered already stays as it is."""
         messages = state["messages"]
-        if (turn := self._begin(messages, runtime)) is not None and not isinstance(messages[-1], HumanMessage):
-            structured = state.get("structured_response")
-            turn.commit(text_of(messages[-1]) if structured is None else as_json(structured))
+        conversation = [as_dict(message) for message in messages]
+        asked = _asked(conversation)
+        if not asked or asked[-1] == len(messages) - 1:
+            return
+        scope, session = self._where(runtime)
+        unanswered = []
+        for place, end in pairwise([*asked, len(messages)]):
+            with self._lock:
+                _, turn = self._held.pop((scope, session, messages[place].id), (None, None))
+            if end == len(messages):
+                if unanswered:
+                    self.memos.remember(unanswered, scope=scope, session=session, in_passing=True)
+                structured = None if answers(messages[-1]) else state.get("structured_response")
+                turn = turn or self._begin(conversation, scope, session)
+                turn.commit(text_of(messages[-1]) if structured is None else as_json(structured))
+            elif answer := next((text_of(message) for message in reversed(messages[place:end]) if answers(message)), ""):
+                unanswered = []
+                if turn is not None:  # answered in this run, in which other middleware then asked again
+                    turn.commit(answer)
+            else:
+                unanswered.append(conversation[place])
 
     async def aafter_agent(self, state: Any, runtime: Any) -> None:
         """The same, in a worker thread."""
         await asyncio.to_thread(self.after_agent, state, runtime)
 
-    def _begin(self, messages: Sequence[BaseMessage], runtime: Any) -> Turn | None:
-        """The turn under way; None when no user has said anything yet."""
-        conversation = [as_dict(message) for message in messages]
-        if not any(message["role"] == "user" for message in conversation):
-            return None
-        scope = scope_in(self.scope, lambda: runtime)
+    def _where(self, runtime: Any) -> tuple[tuple[str, ...], str]:
+        """The scope and the session of a run."""
         session = self.session(runtime) if callable(self.session) else self.session
-        if session is None:
-            session = session_in(configured(), None)
+        return scope_in(self.scope, lambda: runtime), session or session_in(configured(), "default")
+
+    def _begin(self, conversation: Sequence[dict[str, Any]], scope: tuple[str, ...], session: str) -> Turn:
         return self.memos.begin(conversation, scope=scope, session=session, token_budget=self.token_budget, k=self.k)
 
-    def _begin_call(self, request: ModelRequest) -> tuple[Turn | None, ModelRequest]:
+    def _begin_call(self, request: ModelRequest) -> ModelRequest:
+        """The request with memory in it, as soon as a user has said anything."""
         system = [] if request.system_message is None else [request.system_message]
-        messages = [*system, *request.messages]
-        turn = self._begin(messages, request.runtime)
-        if turn is None:
-            return None, request
-        shown = placed(messages, turn.plan)
-        if not isinstance(shown[0], SystemMessage):
-            return turn, request.override(messages=shown)
-        return turn, request.override(system_message=shown[0], messages=shown[1:])
+        messages: list[BaseMessage] = [*system, *request.messages]
+        conversation = [as_dict(message) for message in messages]
+        asked = _asked(conversation)
+        if not asked:
+            return request
+        shown = conversation[: asked[-1] + 1]
+        key = (*self._where(request.runtime), messages[asked[-1]].id)
+        before, turn = self._held.get(key, (None, None))
+        if turn is None or before != shown:
+            turn = self._begin(conversation, *key[:2])
+            with self._lock:
+                self._held[key] = shown, turn
+                for oldest in list(self._held)[:-HELD]:
+                    del self._held[oldest]
+        prompt = placed(messages, turn.plan)
+        if not isinstance(prompt[0], SystemMessage):
+            return request.override(messages=prompt)
+        return request.override(system_message=prompt[0], messages=prompt[1:])
 
-    def _commit_call(self, turn: Turn | None, response: ModelResponse) -> None:
-        if turn is not None and response.result:
-            commit(turn, response.result[-1])
+
+def _asked(conversation: Sequence[dict[str, Any]]) -> list[int]:
+    """Where the user speaks."""
+    return [place for place, message in enumerate(conversation) if message["role"] == "user"]

@@ -14,7 +14,8 @@ from memos_integrations.langchain.messages import ScopeLike
 class MemosRetriever(BaseRetriever):
     """Recalled memories as documents, best first: `id` is the cube's id, `metadata` holds score, reasons, time, sources and path.
 
-    memos: an open MemOS. scope: whose memory. k: how many, also per call: `retriever.invoke(query, k=3)`. Reads only.
+    memos: an open MemOS. scope: whose memory. k: how many, also per call: `retriever.invoke(query, k=3)`. Reads only. For many users
+    on one instance: `retriever.configurable_fields(scope=ConfigurableField(id="scope"))`, with the scope in each call's configuration.
     """
 
     memos: Any = Field(repr=False, exclude=True)

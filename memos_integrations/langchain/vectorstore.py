@@ -64,8 +64,11 @@ class MemosVectorStore(VectorStore):
     def add_texts(
         self, texts: Iterable[str], metadatas: list[dict[str, Any]] | None = None, *, ids: Sequence[str | None] | None = None, **kwargs: Any
     ) -> list[str]:
-        """Add or update documents, all or none; their ids. Of an id given twice the last document counts. Raises InvalidInput or StoreError."""
-        _refuse(kwargs)
+        """Add or update documents, all or none; their ids. Of an id given twice the last document counts. Raises InvalidInput or StoreError.
+
+        `batch_size`, which LangChain's `index` gives, is not needed.
+        """
+        _refuse({name: value for name, value in kwargs.items() if name != "batch_size"})
         given = list(texts)
         for what, values in (("metadatas", metadatas), ("ids", ids)):
             if values is not None and len(values) != len(given):

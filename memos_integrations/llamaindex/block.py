@@ -11,7 +11,7 @@ from llama_index.core.bridge.pydantic import Field, field_validator
 from llama_index.core.memory import BaseMemoryBlock
 
 from memos_core import InvalidInput
-from memos_integrations.llamaindex.messages import Said, remember
+from memos_integrations.llamaindex.messages import Said
 
 CHARACTERS = 4
 """About as many make a token."""
@@ -81,7 +81,7 @@ class MemosMemoryBlock(BaseMemoryBlock[str]):
 
     def _remember(self, messages: Sequence[ChatMessage], session: str | None) -> None:
         if lasting := [said for said in map(Said, messages) if said.lasts]:
-            remember(self.memos, lasting, scope=self._place(session), session=session)
+            self.memos.remember([said.as_dict() for said in lasting], scope=self._place(session), session=session, in_passing=True)
 
     def _place(self, session: str | None) -> Any:
         """The scope of a session."""

@@ -158,7 +158,7 @@ class MemosLLM(FunctionCallingLLM):
         if unknown := given.keys() - {"max_tokens", "stop", "temperature", "top_p", "seed", "reuse", "tools"}:
             raise InvalidInput(f"an HFEngine takes no {', '.join(sorted(unknown))}; see MemosLLM for what it takes")
         known = {name: given[name] for name in ("temperature", "top_p", "seed", "reuse") if name in given}
-        ends = {"max_new_tokens": given.get("max_tokens", self.max_tokens), "stop": tuple(given.get("stop") or ())}
+        ends = {"max_new_tokens": given.get("max_tokens", self.max_tokens), "stop": given.get("stop") or ()}
         return {**known, **ends, "tools": tuple(given.get("tools") or ())}
 
 
@@ -174,7 +174,7 @@ def _response(reply: Any, delta: str | None = None) -> ChatResponse:
     calls = [ToolCallBlock(tool_call_id=uuid.uuid4().hex, tool_name=call.name, tool_kwargs=call.arguments) for call in reply.tool_calls]
     message = ChatMessage(role=Role.ASSISTANT, content=reply.said, additional_kwargs=dict(cost))
     message.blocks.extend(calls)
-    return ChatResponse(message=message, delta=delta, raw=dict(cost), additional_kwargs=cost)
+    return ChatResponse(message=message, delta=delta, raw={**cost, "usage": dict(cost)}, additional_kwargs=cost)
 
 
 async def _in_thread(pieces: Iterator[Any]) -> AsyncIterator[Any]:

@@ -16,7 +16,7 @@ from llama_index.core.memory import BaseMemory
 from llama_index.core.utils import get_tokenizer
 
 from memos_core import InvalidInput, MemCube, MemOS, Plaintext, Turn
-from memos_integrations.llamaindex.messages import Said, put_before, remember
+from memos_integrations.llamaindex.messages import Said, put_before
 
 if TYPE_CHECKING:
     from memos_integrations.llamaindex.llm import MemosLLM
@@ -170,7 +170,7 @@ class MemosMemory(BaseMemory):
                 if said.role == "assistant" and self._turn is not None and self._is_open():
                     self._turn.commit(said.worth)
                 else:
-                    remember(self._memos, [said], scope=self.scope, session=self.session)
+                    self._remember([said])
             self._coming = []
             self._set_aside(said)
             self._view.append(said)
@@ -193,7 +193,7 @@ class MemosMemory(BaseMemory):
                     new.append(said)
                 view.append(said)
             if new:
-                remember(self._memos, new, scope=self.scope, session=self.session)
+                self._remember(new)
             self._view, self._coming, self._turn, self._start, self.aside = [], [], None, 0, []
             for said in view:
                 self._set_aside(said)
@@ -282,6 +282,10 @@ class MemosMemory(BaseMemory):
     def _new_id(self) -> str:
         """An id no other process gives: a counted one would make two turns of a session that is open twice the same."""
         return f"{self.session}#{uuid.uuid4().hex[:16]}"
+
+    def _remember(self, messages: Sequence[Said]) -> None:
+        said = [message.as_dict() for message in messages]
+        self._memos.remember(said, scope=self.scope, session=self.session, in_passing=True)
 
     def _stored(self) -> list[Said]:
         cubes = self._memos.conversation(scope=self.scope, session=self.session)

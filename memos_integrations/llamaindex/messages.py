@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock, ToolCallBlock
+from llama_index.core.base.llms.types import CachePoint, ChatMessage, ImageBlock, TextBlock, ToolCallBlock
 from llama_index.core.base.llms.types import MessageRole as Role
 
-from memos_core import InvalidInput, MemOS, NotAvailable
+from memos_core import NotAvailable
 from memos_core.hf import spoken
 
-_LOG = logging.getLogger("memos_integrations")
-_MARK = re.compile(r"^\[image(?:: .*)?\]$\n?", re.MULTILINE)
-"""What stands in a remembered text for an image."""
+_MARK = re.compile(r"^\[(?:image|audio|video|document)(?:: .*)?\]$\n?", re.MULTILINE)
+"""What stands in a remembered text for what is no text."""
 _REASONED = re.compile(r"\A\s*(?=Thought:)(?:.*^)?Thought:.*?^Answer:\s*", re.DOTALL | re.MULTILINE)
 
 
@@ -52,23 +50,24 @@ class Said:
         return tuple(_picture(block) for block in self.message.blocks if isinstance(block, ImageBlock)) if self.role == "user" else ()
 
     @property
+    def is_more_than_text(self) -> bool:
+        """Whether a user's message holds images, sound, documents and the like."""
+        return self.role == "user" and any(not isinstance(block, TextBlock | CachePoint) for block in self.message.blocks)
+
+    @property
     def lasts(self) -> bool:
         """Whether it is a message to remember."""
-        return self.role in ("user", "assistant") and bool(self.worth.strip() or self.pictures)
+        return self.role in ("user", "assistant") and bool(self.worth.strip() or self.is_more_than_text)
 
     @property
     def words(self) -> tuple[str, str]:
-        """Who says what, whether images are marked in the text or not: the same of a message and of what is remembered of it."""
+        """Who says what, whether images and the like are marked in the text or not: the same of a message and of what is remembered of it."""
         return self.role, _MARK.sub("", self.worth).strip() if self.role == "user" else self.worth
 
-    def as_dict(self, pictures: bool = True) -> dict[str, Any]:
-        """The message as the core takes it, its images with it. pictures=False: they are only marked."""
+    def as_dict(self) -> dict[str, Any]:
+        """The message as the core takes it: with its images, and with a mark for what else is no text."""
         role = "assistant" if self.role == "call" else self.role
-        content: Any = self.worth
-        if self.pictures and pictures:
-            content = [_block(block) for block in self.message.blocks]
-        elif self.pictures:
-            content = "\n".join(filter(None, [self.worth, *("[image]" for _ in self.pictures)]))
+        content: Any = [_block(block) for block in self.message.blocks] if self.is_more_than_text else self.worth
         return {"role": role, "content": content, **({} if self.id is None else {"id": self.id})}
 
 
@@ -81,21 +80,6 @@ def _block(block: Any) -> dict[str, Any]:
 def _picture(block: ImageBlock) -> str:
     data = block.image if isinstance(block.image, bytes | None) else base64.b64encode(_block(block)["image"])
     return data.decode() if data else str(block.url or block.path or "").rpartition("base64,")[2]
-
-
-def remember(memos: MemOS, messages: Sequence[Said], **where: Any) -> None:
-    """Remember messages of a conversation. An image that cannot be kept is logged and marked in the text: the conversation goes on."""
-    try:
-        memos.remember([said.as_dict() for said in messages], **where)
-    except InvalidInput as error:
-        if not any(said.pictures for said in messages):
-            raise
-        if len(messages) > 1:
-            for said in messages:
-                remember(memos, [said], **where)
-            return
-        _LOG.warning("an image is not kept: %s", error)
-        memos.remember([messages[0].as_dict(pictures=False)], **where)
 
 
 def tool_calls(message: ChatMessage) -> list[dict[str, Any]]:
@@ -130,7 +114,7 @@ def for_engine(messages: Sequence[ChatMessage], takes_tools: bool) -> list[dict[
     made, names = [], {}
     for message in messages:
         said, calls = Said(message), tool_calls(message)
-        if said.role == "user" and any(not isinstance(block, TextBlock) for block in message.blocks):
+        if said.is_more_than_text:
             raise NotAvailable("an HFEngine reads text alone; this conversation holds other content, such as an image")
         one: dict[str, Any] = {"role": "assistant" if said.role == "call" else said.role, "content": said.text}
         if said.role == "call" and takes_tools:

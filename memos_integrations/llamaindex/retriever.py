@@ -36,6 +36,7 @@ def _node(hit: Any) -> NodeWithScore:
     known = hit.cube.identifiers
     described = known.model_dump(mode="json", include={"occurred_at", "sources", "path", "session", "speaker"})
     metadata = {**described, "scope": list(hit.cube.governance.scope), "reasons": [str(reason) for reason in hit.reasons]}
-    hidden = [name for name in metadata if name not in ("occurred_at", "speaker")]  # what a model need not read
+    told = ("occurred_at", "speaker") if known.speaker else ("occurred_at",)
+    hidden = [name for name in metadata if name not in told]  # what a model need not read
     node = TextNode(id_=hit.cube.id, text=hit.cube.payload.text, metadata=metadata, excluded_llm_metadata_keys=hidden)
     return NodeWithScore(node=node, score=hit.score)
