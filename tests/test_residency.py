@@ -83,8 +83,11 @@ def test_the_surplus_is_not_counted_against_the_newcomer() -> None:
 
 
 def test_the_margin_is_on_all_that_goes() -> None:
-    assert choose(14.1, 2, [2.0], [10]).admitted  # 4 for the two bytes, and half of 20
-    assert not choose(13.9, 2, [2.0], [10]).admitted
+    many = [3.0] * 31
+    assert choose(13.1, 2, [2.0, *many], [10] * 32).admitted  # a quarter above 4 for two bytes, and half of 16 for the surplus
+    assert not choose(12.9, 2, [2.0, *many], [10] * 32).admitted
+    assert choose(21.1, 2, [2.0], [10]).admitted  # where it is all there is, all of the surplus
+    assert not choose(20.9, 2, [2.0], [10]).admitted
 
 
 def test_a_large_and_a_small_key_of_like_rate_do_not_take_turns() -> None:
