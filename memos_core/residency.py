@@ -1,10 +1,12 @@
 """What a tier of limited bytes holds: the keys whose presence is expected to save the most seconds per byte. Pure: no clock, no I/O.
 
 Value of a key: its rate of use (`UseRates`: own use, heat of its conversation or task) times the seconds that having it saves, which the
-caller measures. A key can only come in when it is asked for or offered. It comes in when its value exceeds `MARGIN` times that of what has
-to go for it, less the surplus bytes that this frees; below the margin a difference is mostly noise of the estimate, and following it moves
-bytes without gaining hits. Bytes that are free because more went than was needed are given only to what is worth as much as the least
-of what is held: anything else would soon have to go for something better.
+caller measures. A key can only come in when it is asked for or offered. It comes in when its value exceeds that of what has to go for it,
+less the surplus bytes that this frees, by a quarter (`MARGIN`) of the value of what goes; below the margin a difference is mostly noise of
+the estimate, and following it moves bytes without gaining hits. The margin is on whole keys, and a wider one on the surplus where few keys
+are held (`FEW`), as nothing may fit into it for long: a large and a small key of like rate would otherwise push each other out at every
+request, each for the few bytes that it needs of the other. Bytes that are free because more went than was needed are given only to what
+is worth as much as the least of what is held: anything else would soon have to go for something better.
 
 A decision looks at 48 held keys drawn at random and the 16 of least value among those seen last time, so that its cost does not grow with
 the number of keys. It is a function of the requests and the seed.
@@ -23,8 +25,10 @@ import numpy as np
 
 from memos_core.rates import Floats, Slots, UseRates, resized
 
-MARGIN = 1.75
-"""How many times the value of what goes a newcomer must be worth."""
+MARGIN = 1.25
+"""How many times the value of what goes a newcomer must be worth, where no surplus is freed."""
+FEW = 32
+"""Keys: where so many are looked at, the margin is twice as wide on the surplus, where they are fewer, wider still, up to all of it."""
 SAMPLE, POOL = 48, 16
 KNOWN = 65_536
 """Keys whose use is remembered, held ones included; beyond, the longest unused of a few drawn at random are forgotten."""
@@ -59,16 +63,20 @@ def choose(gain: float, need: int, densities: Sequence[float], sizes: Sequence[i
     densities, sizes: value per byte and bytes of what may go. The least dense go first; the last of them counts only for the bytes that
     are needed of it. That is the least value that so many bytes can be freed for, so that it never falls when one of them is worth
     more: more value never turns an admission into a refusal, nor a key that stayed into one that goes.
+    The margin is on the value of all of them, whole, and on the surplus the wider the fewer there are: it keeps two keys from taking
+    turns, and a turn moves whole keys.
     With `spare`, those stay after all that are not needed once the last of them goes, the densest first.
     """
-    freed, loss, victims = 0, 0.0, []
+    freed, loss, surplus, victims = 0, 0.0, 0.0, []
     for position in sorted(range(len(densities)), key=lambda position: (densities[position], position)):
         if freed >= need:
             break
         loss += densities[position] * min(sizes[position], need - freed)
+        surplus = densities[position] * max(freed + sizes[position] - need, 0)
         freed += sizes[position]
         victims.append(position)
-    admitted = freed >= need and (not victims or gain > margin * loss)
+    wide = min((margin - 1) * (1 + FEW / max(len(densities), 1)), 1.0)
+    admitted = freed >= need and (not victims or gain > margin * loss + wide * surplus)
     for position in victims[-2::-1] if spare else ():
         if freed - sizes[position] >= need:
             freed -= sizes[position]

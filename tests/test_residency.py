@@ -76,10 +76,29 @@ def test_a_held_key_worth_more_stays_where_it_stayed(
 
 def test_the_surplus_is_not_counted_against_the_newcomer() -> None:
     assert choose(5, 2, [2.0], [10]).loss == 4  # two of its ten bytes are needed
-    assert choose(7.1, 2, [2.0], [10]).admitted
-    assert not choose(6.9, 2, [2.0], [10]).admitted
+    assert choose(4.1, 2, [2.0], [10], margin=1).admitted
+    assert not choose(3.9, 2, [2.0], [10], margin=1).admitted
     assert choose(100, 5, [3.0, 1.0, 2.0], [2, 2, 2]).victims == (1, 2, 0)
     assert not choose(100, 7, [3.0, 1.0, 2.0], [2, 2, 2]).admitted  # not enough may go
+
+
+def test_the_margin_is_on_all_that_goes() -> None:
+    many = [3.0] * 31
+    assert choose(13.1, 2, [2.0, *many], [10] * 32).admitted  # a quarter above 4 for two bytes, and half of 16 for the surplus
+    assert not choose(12.9, 2, [2.0, *many], [10] * 32).admitted
+    assert choose(21.1, 2, [2.0], [10]).admitted  # where it is all there is, all of the surplus
+    assert not choose(20.9, 2, [2.0], [10]).admitted
+
+
+def test_a_large_and_a_small_key_of_like_rate_do_not_take_turns() -> None:
+    """Only one of them fits, and each needs three bytes more than are free beside the other."""
+    tier, rng = Residency(17), np.random.default_rng(0)
+    sizes = {"large": 13, "small": 7}
+    moves = []
+    for key in rng.choice(list(sizes), 3000).tolist():
+        decision = tier.request(key, sizes[key], float(sizes[key]))
+        moves.append(decision.admitted + len(decision.evicted))
+    assert sum(moves[1000:]) <= 4
 
 
 def test_what_is_not_needed_in_the_end_stays() -> None:
