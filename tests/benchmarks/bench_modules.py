@@ -93,7 +93,8 @@ def used(engine: HFEngine, facts: tuple[invented.Invented, ...], module: Module)
 
     def first(messages: list[dict[str, str]], name: str, number: int) -> None:
         start = time.process_time()
-        reply = engine.generate(messages, scope=(name, str(number)), max_new_tokens=1)  # a scope of its own: nothing is reused
+        scope = (name, module.key, str(number))  # its own for each module, so that nothing is reused
+        reply = engine.generate(messages, scope=scope, max_new_tokens=1)
         costs[name] += time.process_time() - start
         tokens[name] += reply.prompt_tokens
 
