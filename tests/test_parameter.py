@@ -41,7 +41,7 @@ def smol() -> HFEngine:
     return HFEngine.load()
 
 
-SETTINGS = Settings.of(ParameterForm.PREFIX, begin=20)
+SETTINGS = Settings.of(ParameterForm.PREFIX)
 
 
 @pytest.fixture(scope="module")
