@@ -173,7 +173,8 @@ def quick(device: torch.device) -> Iterator[None]:
     """Products in bfloat16 where the machine multiplies it itself, and on a CPU attention as plain products, whose gradients are computed
     faster than those of the fused one. For training: what is learned was the same, at three quarters of the time."""
     kind = device.type
-    able = torch.cpu._is_avx512_bf16_supported() if kind == "cpu" else kind == "cuda" and torch.cuda.is_bf16_supported()
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)  # not public: where it is not known, nothing is rounded
+    able = native() if kind == "cpu" else kind == "cuda" and torch.cuda.is_bf16_supported()
     with torch.autocast(kind, torch.bfloat16, enabled=able), sdpa_kernel(SDPBackend.MATH) if kind == "cpu" else nullcontext():
         yield
 
