@@ -1,8 +1,9 @@
 """Activation into parameter: the model with texts in its context is the teacher of the module, and no label is given.
 
-    python tests/benchmarks/bench_teacher.py [--facts 2] [--form prefix]
+    python tests/benchmarks/bench_teacher.py [--form prefix]
 
-Measured first: whether the teacher itself knows. Asked in phrasings that no lesson has, by hand.
+Measured first: whether the teacher itself knows one, two and three facts; of each number, the first that it does are taught. Asked in
+phrasings that no lesson has, by hand.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from memos_core.hf import HFEngine
 from memos_core.lessons import PLAIN_TEXTS, course
 
 TEACHER = 0.8
-"""Share of the questions that the teacher has to answer."""
+"""Share of the questions of which the teacher has to answer more."""
 NEW = 20  # tokens
 
 
@@ -30,25 +31,33 @@ def known(engine: HFEngine, facts: tuple[invented.Invented, ...], context: str =
     return sum(holds(reply.text, answer) for reply, (_, answer) in zip(replies, asked, strict=True)) / len(asked)
 
 
+def told(facts: tuple[invented.Invented, ...]) -> str:
+    return " ".join(fact.statement for fact in facts)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--facts", type=int, default=2)
     parser.add_argument("--form", choices=list(ParameterForm), default=ParameterForm.PREFIX)
     arguments = parser.parse_args()
     engine, good = HFEngine.load(), True
-    for place in (0, 2, 8):  # of three kinds: work, home, allergy
-        facts = invented.TUNED[place : place + arguments.facts]
-        text = " ".join(fact.statement for fact in facts)
+    for count in (1, 2, 3):
+        cases = [invented.TUNED[start : start + count] for start in range(0, len(invented.TUNED), count)]
+        teachers = [known(engine, facts, told(facts)) for facts in cases]
+        print(f"{count} facts: teachers {' '.join(f'{teacher:.2f}' for teacher in teachers)}", flush=True)
+        place = next((place for place, teacher in enumerate(teachers) if teacher > TEACHER), None)
+        if place is None:
+            print(f"  none knows more than {TEACHER:.0%}")
+            continue
+        facts, teacher = cases[place], teachers[place]
         made = course([(str(number), fact.statement, None) for number, fact in enumerate(facts)])
-        teacher = known(engine, facts, text)
-        lessons = engine.in_context(made.teach, text)
-        found = engine.distil((*lessons, *made.keep), (), form=ParameterForm(arguments.form), start=text, texts=PLAIN_TEXTS)
+        lessons = engine.in_context(made.teach, told(facts))
+        found = engine.distil((*lessons, *made.keep), (), form=ParameterForm(arguments.form), start=told(facts), texts=PLAIN_TEXTS)
         with engine.activate(found.module):
             pupil = known(engine, facts)
-        met = teacher > TEACHER and pupil >= teacher
+        met = pupil >= teacher
         good &= met
         print(
-            f"{len(facts)} facts: base {known(engine, facts):.2f}, teacher {teacher:.2f} (asked > {TEACHER}), pupil {pupil:.2f}"
+            f"  {told(facts)} base {known(engine, facts):.2f}, teacher {teacher:.2f}, pupil {pupil:.2f}"
             f" after {found.steps} steps, {found.seconds:.0f} CPU s  {'met' if met else 'MISSED'}",
             flush=True,
         )
