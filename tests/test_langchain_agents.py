@@ -26,7 +26,7 @@ from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.types import Command
-from test_langchain import ANA, FACT, Scripted, calling, clock, said
+from scripted_models import ANA, FACT, Scripted, calling, clock, said
 
 from memos_core import MemOS
 from memos_integrations.langchain import MemosMiddleware

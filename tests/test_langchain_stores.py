@@ -1,4 +1,4 @@
-"""MemosVectorStore, MemosChatHistory and the tools, under LangChain's own suites where there are any; its embeddings and models in the core."""
+"""MemosVectorStore, MemosRetriever, MemosChatHistory and the tools, under LangChain's own suites where there are any; its embeddings and models in the core."""
 
 from __future__ import annotations
 
@@ -18,13 +18,19 @@ from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import RunnableLambda
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
-from langchain_tests.integration_tests import EmbeddingsIntegrationTests, ToolsIntegrationTests, VectorStoreIntegrationTests
+from langchain_tests.integration_tests import (
+    EmbeddingsIntegrationTests,
+    RetrieversIntegrationTests,
+    ToolsIntegrationTests,
+    VectorStoreIntegrationTests,
+)
 from langchain_tests.unit_tests import ToolsUnitTests
 
 from memos_core import EmbedderMismatch, InvalidInput, MemOS, StoreUnusable
 from memos_integrations.langchain import (
     MemosChatHistory,
     MemosEmbeddings,
+    MemosRetriever,
     MemosVectorStore,
     caption_model,
     memory_tools,
@@ -32,6 +38,7 @@ from memos_integrations.langchain import (
 
 ANA = ("clinic", "ana")
 BEN = ("clinic", "ben")
+FACT = "Ana is allergic to penicillin."
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
@@ -169,6 +176,36 @@ def test_a_model_that_sees_writes_captions(tmp_path: Path) -> None:
         memos.remember({"role": "user", "content": "Look.", "images": [b"\x89PNG\r\n\x1a\n"]}, scope=ANA)
         assert "A red square." in memos.recall("square", scope=ANA).hits[0].text
     assert seen[0].content[1]["type"] == "image" and seen[0].content[0]["text"]
+
+
+# ---------------------------------------------------------------------- MemosRetriever
+class TestMemosRetriever(RetrieversIntegrationTests):
+    @pytest.fixture(autouse=True)
+    def _memory(self, memos: MemOS) -> None:
+        memos.remember([f"Fact {number} about the clinic." for number in range(5)], scope=ANA, path="care/facts")
+        self.memos = memos
+
+    @property
+    def retriever_constructor(self) -> type[MemosRetriever]:
+        return MemosRetriever
+
+    @property
+    def retriever_constructor_params(self) -> dict[str, Any]:
+        return {"memos": self.memos, "scope": ANA}
+
+    @property
+    def retriever_query_example(self) -> str:
+        return "What is known about the clinic?"
+
+
+def test_documents_carry_what_the_memory_knows(memos: MemOS) -> None:
+    memos.remember([{"role": "user", "content": FACT, "id": "m7", "name": "ana"}], scope=ANA, session="s", path="care/allergies")
+    memos.remember("Ben is allergic to penicillin as well.", scope=BEN)
+    (document,) = MemosRetriever(memos=memos, scope=ANA).invoke("penicillin")
+    assert document.page_content == FACT and memos.get(document.id).payload.text == FACT
+    expected = {"sources": ["m7"], "path": ["care", "allergies"], "session": "s", "speaker": "ana", "scope": list(ANA)}
+    assert {name: document.metadata[name] for name in expected} == expected
+    assert document.metadata["score"] > 0 and document.metadata["reasons"] and document.metadata["occurred_at"].endswith("Z")
 
 
 # ---------------------------------------------------------------------- MemosChatHistory

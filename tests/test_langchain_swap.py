@@ -14,7 +14,7 @@ from langchain_core.indexing import InMemoryRecordManager, index
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, trim_messages
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import ConfigurableField
-from test_langchain import ANA, Scripted, Streaming, said
+from scripted_models import ANA, Scripted, Streaming, said
 from tiny_models import tiny_model, tiny_tokenizer
 
 from memos_core import InvalidInput, MemOS
