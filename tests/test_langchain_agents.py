@@ -120,6 +120,16 @@ def test_the_memory_holds_what_other_middleware_made_of_an_answer(memos: MemOS) 
     assert not any(word in memos.recall("plum example", scope=ANA).text for word in ("plum", "example.com"))
 
 
+def test_the_memory_holds_what_other_middleware_made_of_a_question(memos: MemOS) -> None:
+    class Redact(AgentMiddleware):
+        def after_model(self, state: Any, runtime: Any) -> Any:
+            return {"messages": [HumanMessage("My number is hidden.", id=state["messages"][0].id)]}
+
+    ask(create_agent(Scripted(script=["Noted."]), middleware=[ours(memos), Redact()]), "My number is 4711.")
+    assert said(memos, session="t") == [("user", "My number is hidden."), ("assistant", "Noted.")]
+    assert "4711" not in memos.recall("number", scope=ANA).text
+
+
 def test_what_nobody_answered_is_remembered_with_the_next_answer(memos: MemOS) -> None:
     model = Scripted(script=[ConnectionError("down"), ConnectionError("down"), "I see.", "Indeed."])
     agent = create_agent(model, middleware=[ours(memos)], checkpointer=InMemorySaver())

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 from conftest import bag_of_words
-from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_tests.unit_tests import ChatModelUnitTests
 from pydantic import BaseModel
 from scripted_models import ANA, BEN, FACT, QUESTION, Scripted, Streaming, calling, clock, said
 
-from memos_core import InvalidInput, MemOS, StoreUnusable
+from memos_core import InvalidInput, MemOS, Plan, StoreUnusable
 from memos_integrations.langchain import MemosChat
+from memos_integrations.langchain.messages import placed
 
 
 def test_memory_stands_before_the_question_and_the_turn_is_remembered(memos: MemOS) -> None:
@@ -96,6 +97,16 @@ def test_one_instance_serves_many_users_at_once(memos: MemOS) -> None:
     assert len(said(memos, ANA, "t-ana")) == len(said(memos, BEN, "t-ben")) == 16
     with pytest.raises(InvalidInput, match="scope"):
         chat.invoke("Whose am I?")
+
+
+@pytest.mark.parametrize("empty", ["", ()])
+def test_a_call_that_names_nobody_is_not_somebody_elses(memos: MemOS, empty: Any) -> None:
+    """An application whose user has no name must not be given the memory of the constructor's."""
+    chat = MemosChat(memos=memos, scope=ANA, model=Scripted(answer=lambda messages: "Noted."))
+    for call in (chat.invoke, lambda text, config: list(chat.stream(text, config))):
+        with pytest.raises(InvalidInput, match="scope"):
+            call("My secret word is plum.", {"configurable": {"scope": empty}})
+    assert said(memos) == []
 
 
 def test_config_reaches_every_way_of_calling(memos: MemOS) -> None:
@@ -228,3 +239,10 @@ def test_a_chat_model_judges_for_the_memory(tmp_path: Path) -> None:
     answer = '{"relation": "contradicts", "confidence": 0.9, "update": true, "why": "moved"}'
     with MemOS.open(tmp_path / "x.memos", embedder=bag_of_words, model=Scripted(script=[answer])) as memos:
         assert str(memos.relation("I live in Lisbon.", "Oslo is home now.").kind) == "contradicts"
+
+
+def test_a_head_is_put_behind_system_text_of_either_kind() -> None:
+    plan = Plan(head="What is known: tea.", shared_system="Be brief.")
+    for system in (SystemMessage("Be brief."), ChatMessage(role="system", content="Be brief.")):
+        shown = placed([system, HumanMessage("Hi.")], plan)
+        assert [message.text for message in shown] == ["Be brief.\n\nWhat is known: tea.", "Hi."] and type(shown[0]) is type(system)

@@ -234,6 +234,24 @@ def test_what_was_said_comes_back_and_is_memory(memos: MemOS) -> None:
     assert [message.text for message in MemosChatHistory(memos=memos, scope=ANA, session="s").messages] == ["And now?"]
 
 
+def test_a_history_that_is_cut_to_its_last_messages_shows_them(memos: MemOS) -> None:
+    """As LangChain's guides cut one: it is cleared, and what is to stay is added again."""
+    history = MemosChatHistory(memos=memos, scope=ANA, session="s")
+    history.add_messages([HumanMessage("I like tea.", id="m1"), AIMessage("Noted."), HumanMessage("And rye."), AIMessage("Yes.")])
+    for last in (3, 2):
+        kept = history.messages[-last:]
+        history.clear()
+        for message in kept:
+            history.add_message(message)
+        assert history.messages == kept
+    history.add_messages([*kept, HumanMessage("Hm?")])
+    again = MemosChatHistory(memos=memos, scope=ANA, session="s")
+    assert [message.text for message in again.messages] == ["And rye.", "Yes.", "Hm?"]
+    assert len(memos.conversation(scope=ANA, session="s")) == 5  # each is remembered once
+    again.clear()
+    assert history.messages == []
+
+
 def test_images_come_back_and_what_is_not_said_is_left_out(memos: MemOS) -> None:
     data = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
     history = MemosChatHistory(memos=memos, scope=ANA, session="s")

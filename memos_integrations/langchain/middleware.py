@@ -79,7 +79,9 @@ class MemosMiddleware(AgentMiddleware):
         unanswered = []
         for place, end in pairwise([*asked, len(messages)]):
             with self._lock:
-                _, turn = self._held.pop((scope, session, messages[place].id), (None, None))
+                shown, turn = self._held.pop((scope, session, messages[place].id), ([], None))
+            if shown and shown[-1] != conversation[place]:  # other middleware has changed what the user said
+                turn = None
             if end == len(messages):
                 if unanswered:
                     self.memos.remember(unanswered, scope=scope, session=session, in_passing=True)
