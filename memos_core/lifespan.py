@@ -20,6 +20,9 @@ HEAT_HALF_LIFE = 7 * 86400.0
 FADE_HALF_LIFE = 30 * 86400.0
 """Seconds in which a memory that was never used loses half of its strength."""
 
+FARTHEST = 1e9
+"""Seconds; what is to be done later than that is looked at anew then."""
+
 RECALLABLE = frozenset({State.ACTIVE, State.CONTESTED, State.SUPERSEDED})
 
 TRANSITIONS: dict[State, frozenset[State]] = {
@@ -75,7 +78,16 @@ def as_log2(heat: float, now: datetime) -> float:
 def cools_at(heat: float, below: float, now: datetime) -> datetime:
     """When something that is so hot now is cooler than `below`, if nobody uses it meanwhile; in the past where it is so already."""
     seconds = HEAT_HALF_LIFE * math.log2(max(heat, 1e-300) / below)
-    return now + timedelta(seconds=min(max(seconds, -1e9), 1e9) + 1)
+    return now + timedelta(seconds=min(max(seconds, -FARTHEST), FARTHEST) + 1)
+
+
+def as_planned(now: datetime) -> datetime:
+    """A time around which there is room to plan. Raises InvalidInput for one at either end of what a datetime can hold."""
+    room = timedelta(seconds=2 * FARTHEST)
+    try:
+        return now - room + room + room - room
+    except OverflowError as error:
+        raise InvalidInput(f"now {now.isoformat()} leaves no room to plan in; take a time between the years 100 and 9900") from error
 
 
 def valid(cube: MemCube, at: datetime) -> bool:

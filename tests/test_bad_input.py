@@ -36,6 +36,7 @@ from memos_core.transform import activation_cube
 ANA = ("clinic", "ana")
 FACT = "Ana is allergic to penicillin."
 NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001  that is the point
+LAST = datetime.max.replace(tzinfo=UTC)
 USER = {"role": "user", "content": FACT}
 
 
@@ -72,6 +73,9 @@ REFUSED: dict[str, tuple[Callable[[MemOS], Any], str]] = {
     "naive occurred_at": (lambda m: m.remember("x", scope=ANA, occurred_at=NAIVE), "has no time zone"),
     "naive now": (lambda m: m.recall("x", scope=ANA, now=NAIVE), "has no time zone"),
     "naive tick": (lambda m: m.tick(NAIVE), "has no time zone"),
+    "the last tick": (lambda m: m.tick(LAST), "no room to plan in; take a time between"),
+    "the first tick": (lambda m: m.tick("0001-01-01T00:00:00+00:00"), "no room to plan in; take a time between"),
+    "the last explanation": (lambda m: m.explain(m.recall("it", scope=ANA).hits[0].cube.id, now=LAST), "no room to plan in"),
     "half a surrogate": (lambda m: m.remember("a \ud800 b", scope=ANA), "half a surrogate pair"),
     "half a surrogate in a session": (lambda m: m.remember("x", scope=ANA, session="\ud800"), "session holds half a surrogate pair"),
     "half a surrogate in a path": (lambda m: m.remember("x", scope=ANA, path="\ud800"), "path holds half a surrogate pair"),
@@ -266,6 +270,19 @@ def test_an_embedder_that_misbehaves(full: MemOS, tmp_path: Path) -> None:
             assert memos.stats()["counts"]["cubes"] == 0 and memos.verify().ok
     with pytest.raises(InvalidInput, match="must be callable"):
         MemOS.open(tmp_path / "m", embedder=7)  # type: ignore[arg-type]
+    for answer in ([], ConnectionError("no network")):
+        with pytest.raises((InvalidInput, ConnectionError)):
+            MemOS.open(tmp_path / "m", embedder=failing(answer))
+    assert not (tmp_path / "m").exists()  # nothing is left of what could not be made
+
+
+def failing(answer: Any) -> Callable[[list[str]], Any]:
+    def embed(texts: list[str]) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return embed
 
 
 @pytest.mark.parametrize("damage", ["header", "middle", "cut", "everything"])

@@ -363,6 +363,7 @@ def test_the_tools_do_what_they_say_and_for_their_scope_alone(memos: MemOS) -> N
     said = remember.invoke({"text": "Ana likes tea.", "path": "food/drinks"})
     id = said.partition("[")[2].rstrip("]")
     assert memos.get(id).governance.scope == ANA and memos.get(id).identifiers.path == ("food", "drinks")
+    assert memos.get(id).identifiers.origin == "inference extraction"  # the model's words, not the user's
     assert remember.invoke({"text": "Ana likes tea."}).startswith("That is remembered already")
     assert recall.invoke({"query": "tea"}) == f"[{id}] {datetime.now(UTC):%Y-%m-%d} Ana likes tea."
     assert "plum" not in recall.invoke({"query": "plum"}) and id in timeline.invoke({"period": "today"})

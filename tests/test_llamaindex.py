@@ -270,6 +270,13 @@ def test_what_goes_in_and_what_comes_out_are_copies(memos: MemOS) -> None:
     assert len(wordless.get()) == 2 and said(memos, wordless.session) == [("user", "[image]"), ("assistant", "A picture.")]
 
 
+def test_a_question_to_come_may_be_a_message(memos: MemOS) -> None:
+    """As LlamaIndex's `Memory` takes one."""
+    memos.remember(FACT, scope=ANA)
+    shown = [MemosMemory(memos=memos, scope=ANA).get(input=asked) for asked in (QUESTION, ChatMessage(role="user", content=QUESTION))]
+    assert FACT in contents(shown[0])[-1] and shown[0] == shown[1]
+
+
 def test_users_do_not_see_each_other(memos: MemOS) -> None:
     for name in ("ana", "ben"):
         memory = MemosMemory(memos=memos, scope=("clinic", name), session="s")
