@@ -11,7 +11,7 @@ import math
 from datetime import datetime, timedelta
 from typing import Any
 
-from memos_core.cube import MemCube, State
+from memos_core.cube import LATEST, MemCube, State
 from memos_core.errors import InvalidInput
 
 HEAT_HALF_LIFE = 7 * 86400.0
@@ -79,6 +79,14 @@ def cools_at(heat: float, below: float, now: datetime) -> datetime:
     """When something that is so hot now is cooler than `below`, if nobody uses it meanwhile; in the past where it is so already."""
     seconds = HEAT_HALF_LIFE * math.log2(max(heat, 1e-300) / below)
     return now + timedelta(seconds=min(max(seconds, -FARTHEST), FARTHEST) + 1)
+
+
+def later(at: datetime, seconds: float) -> datetime:
+    """So many seconds later; the end of all time where it is beyond that."""
+    try:
+        return at + timedelta(seconds=seconds)
+    except OverflowError:
+        return LATEST
 
 
 def as_planned(now: datetime) -> datetime:

@@ -264,6 +264,7 @@ def test_two_users_on_one_engine_share_no_kv_of_what_is_theirs(memos: MemOS, eng
 def test_a_failing_engine_reaches_whoever_asks(memos: MemOS, engine: Any) -> None:
     class Broken:
         model, tokenizer, takes_tools, count = engine.model, engine.tokenizer, False, engine.count
+        context_window = engine.context_window
 
         def generate(self, *_: Any, **__: Any) -> Any:
             raise RuntimeError("out of memory")

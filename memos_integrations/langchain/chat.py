@@ -42,7 +42,8 @@ class MemosChat(BaseChatModel):
     One call may name another conversation in `config["configurable"]`: `session` (or `session_id`, `thread_id`) and `scope`. They
     win over the constructor's, so that one instance can serve many users; they are the application's to fill, never the user's.
     The last human message and the final answer are remembered in one transaction before the call returns, once: messages that are shown
-    again, with their ids or word for word without any, are the same turn, a plain text is said anew. A message with tool calls is not final:
+    again, with their ids or word for word without any, are the same turn, a plain text is said anew. A message that is edited under its id
+    is taken for the one that was answered: what is to be remembered anew needs a new id. A message with tool calls is not final:
     the turn is remembered when its text answer comes; but what `with_structured_output` asked for is an answer. An agent whose runs end in
     another way (structured output, a tool that returns directly) takes MemosMiddleware. A stream that fails or is abandoned remembers nothing.
     What the inner chat model was given, such as callbacks, holds for this one.

@@ -31,9 +31,10 @@ class MemosMiddleware(AgentMiddleware):
     scope, all or those named.
 
     What is recalled for a user's message stays the same in all calls of the run. The turn (last human message, final answer) is remembered
-    once, when the agent ends, as the state then holds it: so with what other middleware made of the answer, and with what a tool said that
-    returns directly. What the user said just before and nobody answered, such as when a model failed, is remembered with it; a run that
-    fails is not. Put it first in `middleware=[...]`, so that retries of others happen inside, and what they change is seen. One instance
+    once, when the agent ends, as the state then holds it: so with what other middleware made of question and answer, and with what a tool
+    said that returns directly. A message edited under its id after that is taken for the one that was answered: give it a new id. What the
+    user said just before and nobody answered, such as when a model failed, is remembered with it; a run that fails is not. Put it first in
+    `middleware=[...]`, so that retries of others happen inside, and what they change is seen. One instance
     serves all users. Errors of the memory are raised, and end the run.
     """
 
