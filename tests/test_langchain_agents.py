@@ -122,11 +122,19 @@ def test_the_memory_holds_what_other_middleware_made_of_an_answer(memos: MemOS) 
 
 def test_the_memory_holds_what_other_middleware_made_of_a_question(memos: MemOS) -> None:
     class Redact(AgentMiddleware):
+        @hook_config(can_jump_to=["model"])
         def after_model(self, state: Any, runtime: Any) -> Any:
-            return {"messages": [HumanMessage("My number is hidden.", id=state["messages"][0].id)]}
+            hidden = [HumanMessage("My number is hidden.", id=state["messages"][0].id)]
+            more = {"messages": [*hidden, HumanMessage("Say it shorter.")], "jump_to": "model"}
+            return more if "long" in state["messages"][0].text and len(state["messages"]) < 3 else {"messages": hidden}
 
-    ask(create_agent(Scripted(script=["Noted."]), middleware=[ours(memos), Redact()]), "My number is 4711.")
-    assert said(memos, session="t") == [("user", "My number is hidden."), ("assistant", "Noted.")]
+    agent = create_agent(Scripted(script=["Noted.", "It is noted.", "Yes."]), middleware=[ours(memos), Redact()])
+    ask(agent, "My number is 4711.")
+    ask(agent, "My long number is 4711.", {"configurable": {"thread_id": "asked again"}})
+    hidden = ("user", "My number is hidden.")
+    assert said(memos, session="t") == [hidden, ("assistant", "Noted.")]
+    again = [("user", "Say it shorter."), ("assistant", "Yes.")]
+    assert said(memos, session="asked again") == [hidden, ("assistant", "It is noted."), *again]
     assert "4711" not in memos.recall("number", scope=ANA).text
 
 

@@ -81,8 +81,8 @@ class MemosMiddleware(AgentMiddleware):
         for place, end in pairwise([*asked, len(messages)]):
             with self._lock:
                 shown, turn = self._held.pop((scope, session, messages[place].id), ([], None))
-            if shown and shown[-1] != conversation[place]:  # other middleware has changed what the user said
-                turn = None
+            if turn is not None and shown[-1] != conversation[place]:  # other middleware has changed what the user said
+                turn = self._begin(conversation[: place + 1], scope, session)
             if end == len(messages):
                 if unanswered:
                     self.memos.remember(unanswered, scope=scope, session=session, in_passing=True)
