@@ -15,6 +15,7 @@ from memos_core.errors import NotFound, VersionConflict
 from memos_core.forgetting import forget
 from memos_core.holding import archived
 from memos_core.house import House
+from memos_core.lifespan import FARTHEST
 from memos_core.policy import Budget, Move
 from memos_core.store import records
 
@@ -64,7 +65,7 @@ def next_time(house: House, scope: Scope, budget: Budget, now: datetime) -> date
             found.append(first + budget.erase_archived_after)
         if budget.strength is not None:
             seconds = policy.next_too_weak(records.fading(view, scope, now), budget)
-            found += [] if seconds is None else [now + timedelta(seconds=min(seconds, 1e9))]
+            found += [] if seconds is None else [now + timedelta(seconds=min(seconds, FARTHEST))]
     return min(found, default=None)
 
 

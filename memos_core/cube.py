@@ -29,6 +29,9 @@ LOCAL_OWNER: Actor = ("local-owner",)
 
 MAX_TEXT_BYTES = 1 << 20
 
+LATEST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+"""Times are stored as seconds in double precision, by which what is later can round up into the year 10000."""
+
 
 class State(StrEnum):
     """Where a cube is in its life. The transitions are in `lifespan.TRANSITIONS`."""
@@ -409,9 +412,12 @@ def as_time(value: datetime | str | None, what: str, default: datetime | None = 
     if value.tzinfo is None or value.utcoffset() is None:
         raise InvalidInput(f"{what} {value.isoformat()} has no time zone; pass an aware one, such as datetime(..., tzinfo=timezone.utc)")
     try:
-        return value.astimezone(UTC)
+        at = value.astimezone(UTC)
     except OverflowError as error:
         raise InvalidInput(f"{what} {value.isoformat()} lies outside the years 1 to 9999 in UTC") from error
+    if at > LATEST:
+        raise InvalidInput(f"{what} {value.isoformat()} cannot be kept: the latest time is {LATEST.isoformat()}. Leave out what has no end")
+    return at
 
 
 def as_validity(start: datetime | str | None, end: datetime | str | None) -> tuple[datetime | None, datetime | None]:

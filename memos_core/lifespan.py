@@ -11,7 +11,7 @@ import math
 from datetime import datetime, timedelta
 from typing import Any
 
-from memos_core.cube import MemCube, State
+from memos_core.cube import LATEST, MemCube, State
 from memos_core.errors import InvalidInput
 
 HEAT_HALF_LIFE = 7 * 86400.0
@@ -19,6 +19,9 @@ HEAT_HALF_LIFE = 7 * 86400.0
 
 FADE_HALF_LIFE = 30 * 86400.0
 """Seconds in which a memory that was never used loses half of its strength."""
+
+FARTHEST = 1e9
+"""Seconds; what is to be done later than that is looked at anew then."""
 
 RECALLABLE = frozenset({State.ACTIVE, State.CONTESTED, State.SUPERSEDED})
 
@@ -75,7 +78,24 @@ def as_log2(heat: float, now: datetime) -> float:
 def cools_at(heat: float, below: float, now: datetime) -> datetime:
     """When something that is so hot now is cooler than `below`, if nobody uses it meanwhile; in the past where it is so already."""
     seconds = HEAT_HALF_LIFE * math.log2(max(heat, 1e-300) / below)
-    return now + timedelta(seconds=min(max(seconds, -1e9), 1e9) + 1)
+    return now + timedelta(seconds=min(max(seconds, -FARTHEST), FARTHEST) + 1)
+
+
+def later(at: datetime, seconds: float) -> datetime:
+    """So many seconds later; the end of all time where it is beyond that."""
+    try:
+        return at + timedelta(seconds=seconds)
+    except OverflowError:
+        return LATEST
+
+
+def as_planned(now: datetime) -> datetime:
+    """A time around which there is room to plan. Raises InvalidInput for one at either end of what a datetime can hold."""
+    room = timedelta(seconds=2 * FARTHEST)
+    try:
+        return now - room + room + room - room
+    except OverflowError as error:
+        raise InvalidInput(f"now {now.isoformat()} leaves no room to plan in; take a time between the years 100 and 9900") from error
 
 
 def valid(cube: MemCube, at: datetime) -> bool:

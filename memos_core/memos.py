@@ -123,6 +123,8 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Entries, Scheduling):
             raise InvalidInput("credit='attention' needs a model that can be looked into: MemOS.open(..., engine=HFEngine.load())")
         judge = as_model(model)
         cached = None if embedder is None and late else CachedEmbedder(embedder if embedder is not None else local_embedder())
+        if cached is not None:
+            cached.canaries()  # one that does not work leaves no directory behind
         store = SQLiteStore(path)
         try:
             with store.read() as view:

@@ -15,7 +15,7 @@ import numpy as np
 
 from memos_core.cube import CubeId, MemCube, Parameter, Precision, State
 from memos_core.errors import InvalidInput
-from memos_core.lifespan import cools_at
+from memos_core.lifespan import cools_at, later
 from memos_core.value import Speed
 
 MoveKind = Literal[
@@ -242,7 +242,7 @@ def may_cool(module: MemCube) -> bool:
 
 def cold_at(module: MemCube, thresholds: Thresholds, now: datetime) -> datetime:
     """When such a module is taken off, if nobody asks for it until then."""
-    settled = module.identifiers.created_at + timedelta(seconds=thresholds.module_settle_seconds)
+    settled = later(module.identifiers.created_at, thresholds.module_settle_seconds)
     return max(settled, cools_at(module.usage.heat, thresholds.module_heat, now))
 
 

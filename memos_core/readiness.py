@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from memos_core.cube import CubeId, MemCube, State
+from memos_core.lifespan import later
 from memos_core.policy import NO_SPEED, NO_TRAINING, Candidate, Move, Thresholds, unchanged_since
 from memos_core.value import Speed, expected_uses
 
@@ -99,7 +100,7 @@ def _lasting(cube: MemCube) -> Condition:
 
 def _settled(cube: MemCube, known: datetime | None, seconds: float, now: datetime) -> Condition:
     since = unchanged_since(cube, known)
-    until = since + timedelta(seconds=seconds)
+    until = later(since, seconds)
     missing = "" if (now - since).total_seconds() >= seconds else f"to stand unchanged until {until.isoformat(timespec='seconds')}"
     return Condition("unchanged since", since.isoformat(timespec="seconds"), f"{seconds:g} s ago", missing)
 

@@ -18,7 +18,7 @@ from memos_core.errors import NotFound, VersionConflict
 from memos_core.heads import Derived, derived, effective_system, find_head
 from memos_core.holding import Holding, archived
 from memos_core.house import House
-from memos_core.lifespan import cools_at, expired
+from memos_core.lifespan import cools_at, expired, later
 from memos_core.plan import line
 from memos_core.policies import Policy, View, checked
 from memos_core.policy import Candidate, Held, Move, Thresholds
@@ -155,7 +155,7 @@ class Scheduler(Holding):
         for cube in used:
             if cube.id in inside:
                 found.append(cools_at(cube.usage.heat, least.stay_heat, now))
-            found += [since[cube.id] + timedelta(seconds=seconds) for seconds in waits]
+            found += [later(since[cube.id], seconds) for seconds in waits]
         found += [policy.cold_at(module, least, now) for module in modules if policy.may_cool(module)]
         return min((at for at in found if at > now), default=None)
 

@@ -24,10 +24,11 @@ from memos_core.cube import (
     as_time,
     dumps,
 )
-from memos_core.errors import InvalidInput
+from memos_core.errors import AccessDenied, InvalidInput
 from memos_core.explaining import Explanation, explained
 from memos_core.forms import Forms
 from memos_core.house import House
+from memos_core.lifespan import as_planned
 from memos_core.policies import Policy
 from memos_core.policy import Move, Thresholds
 from memos_core.revise import as_ids
@@ -56,12 +57,13 @@ class Scheduling(Forms):
         from there, also after a kill. Only the local owner may; raises AccessDenied, InvalidInput, EngineError or StoreError.
         """
         self._owner()
+        clock_time = as_planned(as_time(now, "now"))
         if budget_s is None:
-            return self._scheduler.tick(as_time(now, "now"))
+            return self._scheduler.tick(clock_time)
         if isinstance(budget_s, bool) or not isinstance(budget_s, (int, float)) or not budget_s >= 0:
             raise InvalidInput(f"budget_s must be a number of seconds from 0, got {budget_s!r}")
         end = clock() + budget_s
-        return self._scheduler.tick(as_time(now, "now"), lambda: clock() < end)
+        return self._scheduler.tick(clock_time, lambda: clock() < end)
 
     def worker(self, *, every_s: float = 60.0, budget_s: float | None = 5.0) -> Worker:
         """A thread that ticks every `every_s` seconds, each for about `budget_s`, whenever no turn is between begin and commit and the model is
@@ -81,7 +83,11 @@ class Scheduling(Forms):
 
     def _owner(self) -> None:
         who = self._actor or LOCAL_OWNER
-        require(may_enter(who, ("the whole memory",)), who, "write", "the whole memory")
+        if who != LOCAL_OWNER:
+            raise AccessDenied(
+                f"{'/'.join(who)} may not maintain the whole memory: only the local owner may, who holds the directory; call it on the memory "
+                "as it was opened, not on one from as_actor"
+            )
 
     def prefetch(self, scope: ScopeLike, *, actor: ActorLike = None, now: datetime | None = None) -> int:
         """Bring the KV that a scope's next turn will reuse from its file into RAM; bytes that were read: 0 where it is there already, there is
@@ -112,7 +118,7 @@ class Scheduling(Forms):
         Only who holds the cube's scope may ask, since it tells of others in it. task: the one at hand, for its value. Raises InvalidInput,
         NotFound or AccessDenied.
         """
-        clock, who = as_time(now, "now"), self._who(actor, None)
+        clock, who = as_planned(as_time(now, "now")), self._who(actor, None)
         cube = self._permitted(id, "read", who, clock)
         require(may_enter(who, cube.governance.scope), who, "read", f"the record of cube {id}")
         number = None if task is None else self._task(cube.governance.scope, as_text(task, "task"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -86,6 +86,8 @@ class MemosStore(BaseStore):
     def _entry(self, op: PutOp) -> Entry:
         if op.value is None:
             return Entry(op.key, below=tuple(op.namespace))
+        if not isinstance(op.value, Mapping):
+            raise InvalidInput(f"the value of {op.key!r} must be a JSON object, such as a dict, got {type(op.value).__name__}")
         value = dict(op.value)
         found = [] if op.index is False else _texts(value, self.fields if op.index is None else op.index)
         seconds = None if op.ttl is None else op.ttl * 60

@@ -102,6 +102,9 @@ def test_a_bound_view_acts_as_its_actor(memos: MemOS, fact: str) -> None:
     with pytest.raises(AccessDenied):
         as_ben.get(fact)
     assert memos.as_actor(ANA).get(fact).payload.text == FACT
+    for maintain in (as_ben.tick, as_ben.worker):
+        with pytest.raises(AccessDenied, match=r"clinic/ben may not maintain the whole memory: only the local owner may.*as_actor$"):
+            maintain()
 
 
 def test_the_owner_is_who_wrote_it(memos: MemOS) -> None:

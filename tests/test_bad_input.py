@@ -36,6 +36,7 @@ from memos_core.transform import activation_cube
 ANA = ("clinic", "ana")
 FACT = "Ana is allergic to penicillin."
 NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001  that is the point
+LAST, TOO_LATE = "9999-12-31T23:59:59+00:00", datetime.max.replace(tzinfo=UTC)
 USER = {"role": "user", "content": FACT}
 
 
@@ -72,6 +73,12 @@ REFUSED: dict[str, tuple[Callable[[MemOS], Any], str]] = {
     "naive occurred_at": (lambda m: m.remember("x", scope=ANA, occurred_at=NAIVE), "has no time zone"),
     "naive now": (lambda m: m.recall("x", scope=ANA, now=NAIVE), "has no time zone"),
     "naive tick": (lambda m: m.tick(NAIVE), "has no time zone"),
+    "the last tick": (lambda m: m.tick(LAST), "no room to plan in; take a time between"),
+    "the first tick": (lambda m: m.tick("0001-01-01T00:00:00+00:00"), "no room to plan in; take a time between"),
+    "said when time ends": (lambda m: m.remember("x", scope=ANA, occurred_at=TOO_LATE), "latest time is 9999-12-31T23:59:59"),
+    "true for ever": (lambda m: m.remember("x", scope=ANA, valid_to=TOO_LATE), "Leave out what has no end"),
+    "now when time ends": (lambda m: m.begin([USER], scope=ANA).commit("x", now=TOO_LATE), "latest time is"),
+    "the last explanation": (lambda m: m.explain(m.recall("it", scope=ANA).hits[0].cube.id, now=LAST), "no room to plan in"),
     "half a surrogate": (lambda m: m.remember("a \ud800 b", scope=ANA), "half a surrogate pair"),
     "half a surrogate in a session": (lambda m: m.remember("x", scope=ANA, session="\ud800"), "session holds half a surrogate pair"),
     "half a surrogate in a path": (lambda m: m.remember("x", scope=ANA, path="\ud800"), "path holds half a surrogate pair"),
@@ -266,6 +273,19 @@ def test_an_embedder_that_misbehaves(full: MemOS, tmp_path: Path) -> None:
             assert memos.stats()["counts"]["cubes"] == 0 and memos.verify().ok
     with pytest.raises(InvalidInput, match="must be callable"):
         MemOS.open(tmp_path / "m", embedder=7)  # type: ignore[arg-type]
+    for answer in ([], ConnectionError("no network")):
+        with pytest.raises((InvalidInput, ConnectionError)):
+            MemOS.open(tmp_path / "m", embedder=failing(answer))
+    assert not (tmp_path / "m").exists()  # nothing is left of what could not be made
+
+
+def failing(answer: Any) -> Callable[[list[str]], Any]:
+    def embed(texts: list[str]) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return embed
 
 
 @pytest.mark.parametrize("damage", ["header", "middle", "cut", "everything"])
@@ -378,6 +398,19 @@ def test_a_closed_memory(memos: MemOS) -> None:
     for call in (lambda: memos.remember("x", scope=ANA), lambda: memos.recall("x", scope=ANA), lambda: memos.stats()):
         with pytest.raises(StoreError, match="has been closed; open it again"):
             call()
+
+
+def test_the_last_second_of_all_is_a_time_like_others(memos: MemOS) -> None:
+    (fact,) = memos.remember("I live in Oslo.", scope=ANA, now=LAST, valid_to=None)
+    memos.begin([{"role": "user", "content": "Where did I live last week?"}], scope=ANA, now=LAST).commit("In Oslo.", now=LAST)
+    assert (
+        memos.recall("Where did I live last week?", scope=ANA, now=LAST).hits
+        and len(memos.timeline(query="today", scope=ANA, now=LAST)) == 3
+    )
+    memos.feedback(fact.id, now=LAST)
+    assert memos.update(fact.id, text="I live in Bergen.", now=LAST).version == 2 and memos.tree(ANA, now=LAST) and memos.verify().ok
+    assert memos.get(fact.id, now=LAST).usage.recalls == 1
+    assert memos.tick() == [] and memos.explain(fact.id).prospects  # today's
 
 
 def test_times_of_any_zone_are_one_time(memos: MemOS) -> None:

@@ -135,6 +135,18 @@ def test_from_standard_input() -> None:
     assert run("remember", *SCOPE, "-", given=" ", code=1).startswith("memos: message 0 is empty")
 
 
+def test_a_bad_message_among_many_is_named_and_so_is_what_was_kept() -> None:
+    run("init")
+    messages: list[Any] = [{"role": "user", "content": f"Message {number} of the log."} for number in range(300)]
+    messages[289] = {"content": "Nobody said it."}
+    said = run("remember", *SCOPE, "-", "--jsonl", given="\n".join(map(json.dumps, messages)), code=1)
+    assert said.startswith("memos: message 33 has no 'role'") and "(0 is number 257 of" in said
+    assert "257 to 300 are not kept; the 256 before are" in said and data("stats")["counts"]["cubes"] == 256
+    messages[289]["role"] = "user"
+    outcomes = [each["outcome"] for each in data("remember", *SCOPE, "-", "--jsonl", given="\n".join(map(json.dumps, messages)))]
+    assert outcomes == ["merged"] * 256 + ["added"] * 44
+
+
 def test_who_asks(told: list[str]) -> None:
     assert data("recall", *SCOPE, "-a", "clinic/ben", "penicillin")["hits"] == []
     for command in (["show", told[0]], ["history", told[0]], ["explain", told[0]], ["forget", "-y", told[0]], ["rollback", told[0], "1"]):

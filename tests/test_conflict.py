@@ -92,6 +92,19 @@ def test_never_raises_and_contradiction_is_symmetric(a: str, b: str) -> None:
     assert 0 <= one.confidence <= 1 and one.why
 
 
+@pytest.mark.parametrize(
+    ("older", "newer", "why"),
+    [
+        ("I am married.", "I am single.", "single and married exclude each other"),
+        ("My favourite colour is blue.", "My favourite colour is green.", "another favourite colour"),
+        ("The monthly payments are 300 dollars.", "The monthly payments are 400 dollars.", "another number of dollars"),
+        ("I live in Oslo.", "I live in Bergen.", "another residence"),
+    ],
+)
+def test_reasons_are_in_the_words_that_were_written(older: str, newer: str, why: str) -> None:
+    assert relate(newer, older).why == why or relate(older, newer).why == why
+
+
 @settings(max_examples=150, deadline=None)
 @given(TEXTS)
 def test_a_text_is_its_own_duplicate(text: str) -> None:

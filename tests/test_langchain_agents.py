@@ -26,7 +26,7 @@ from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.types import Command
-from test_langchain import ANA, FACT, Scripted, calling, clock, said
+from scripted_models import ANA, FACT, Scripted, calling, clock, said
 
 from memos_core import MemOS
 from memos_integrations.langchain import MemosMiddleware
@@ -118,6 +118,24 @@ def test_the_memory_holds_what_other_middleware_made_of_an_answer(memos: MemOS) 
         "I may not say that.",
     ]
     assert not any(word in memos.recall("plum example", scope=ANA).text for word in ("plum", "example.com"))
+
+
+def test_the_memory_holds_what_other_middleware_made_of_a_question(memos: MemOS) -> None:
+    class Redact(AgentMiddleware):
+        @hook_config(can_jump_to=["model"])
+        def after_model(self, state: Any, runtime: Any) -> Any:
+            hidden = [HumanMessage("My number is hidden.", id=state["messages"][0].id)]
+            more = {"messages": [*hidden, HumanMessage("Say it shorter.")], "jump_to": "model"}
+            return more if "long" in state["messages"][0].text and len(state["messages"]) < 3 else {"messages": hidden}
+
+    agent = create_agent(Scripted(script=["Noted.", "It is noted.", "Yes."]), middleware=[ours(memos), Redact()])
+    ask(agent, "My number is 4711.")
+    ask(agent, "My long number is 4711.", {"configurable": {"thread_id": "asked again"}})
+    hidden = ("user", "My number is hidden.")
+    assert said(memos, session="t") == [hidden, ("assistant", "Noted.")]
+    again = [("user", "Say it shorter."), ("assistant", "Yes.")]
+    assert said(memos, session="asked again") == [hidden, ("assistant", "It is noted."), *again]
+    assert "4711" not in memos.recall("number", scope=ANA).text
 
 
 def test_what_nobody_answered_is_remembered_with_the_next_answer(memos: MemOS) -> None:

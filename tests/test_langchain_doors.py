@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +22,12 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel
-from test_langchain import Scripted, calling, said
+from scripted_models import Scripted, calling, said
 from tiny_models import tiny_model, tiny_tokenizer
 
-from memos_core import InvalidInput, MemOS, StoreUnusable
+from memos_core import InvalidInput, MemOS, MissingExtra, StoreUnusable
 from memos_core.hf import HFEngine
+from memos_integrations import langchain as door
 from memos_integrations.langchain import MemosChat, MemosChatHistory, MemosMiddleware, MemosRetriever, MemosVectorStore
 from memos_integrations.langgraph import MemosStore
 
@@ -311,3 +314,11 @@ def test_users_of_one_engine_are_apart_in_text_and_in_keys_and_values(tmp_path: 
                     public = engine.count("<|start|>user\n")
                     assert answer.usage_metadata["input_token_details"]["cache_read"] <= public + 8
     engine.close()
+
+
+def test_a_missing_framework_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "langchain_core.retrievers", None)
+    spec = importlib.util.spec_from_file_location("without_langchain", door.__file__)
+    assert spec is not None and spec.loader is not None
+    with pytest.raises(MissingExtra, match=r"\[langchain\]"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))

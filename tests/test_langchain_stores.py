@@ -1,4 +1,4 @@
-"""MemosVectorStore, MemosChatHistory and the tools, under LangChain's own suites where there are any; its embeddings and models in the core."""
+"""MemosVectorStore, MemosRetriever, MemosChatHistory and the tools, under LangChain's own suites where there are any; its embeddings and models in the core."""
 
 from __future__ import annotations
 
@@ -18,13 +18,19 @@ from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import RunnableLambda
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
-from langchain_tests.integration_tests import EmbeddingsIntegrationTests, ToolsIntegrationTests, VectorStoreIntegrationTests
+from langchain_tests.integration_tests import (
+    EmbeddingsIntegrationTests,
+    RetrieversIntegrationTests,
+    ToolsIntegrationTests,
+    VectorStoreIntegrationTests,
+)
 from langchain_tests.unit_tests import ToolsUnitTests
 
 from memos_core import EmbedderMismatch, InvalidInput, MemOS, StoreUnusable
 from memos_integrations.langchain import (
     MemosChatHistory,
     MemosEmbeddings,
+    MemosRetriever,
     MemosVectorStore,
     caption_model,
     memory_tools,
@@ -32,6 +38,7 @@ from memos_integrations.langchain import (
 
 ANA = ("clinic", "ana")
 BEN = ("clinic", "ben")
+FACT = "Ana is allergic to penicillin."
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
@@ -171,6 +178,36 @@ def test_a_model_that_sees_writes_captions(tmp_path: Path) -> None:
     assert seen[0].content[1]["type"] == "image" and seen[0].content[0]["text"]
 
 
+# ---------------------------------------------------------------------- MemosRetriever
+class TestMemosRetriever(RetrieversIntegrationTests):
+    @pytest.fixture(autouse=True)
+    def _memory(self, memos: MemOS) -> None:
+        memos.remember([f"Fact {number} about the clinic." for number in range(5)], scope=ANA, path="care/facts")
+        self.memos = memos
+
+    @property
+    def retriever_constructor(self) -> type[MemosRetriever]:
+        return MemosRetriever
+
+    @property
+    def retriever_constructor_params(self) -> dict[str, Any]:
+        return {"memos": self.memos, "scope": ANA}
+
+    @property
+    def retriever_query_example(self) -> str:
+        return "What is known about the clinic?"
+
+
+def test_documents_carry_what_the_memory_knows(memos: MemOS) -> None:
+    memos.remember([{"role": "user", "content": FACT, "id": "m7", "name": "ana"}], scope=ANA, session="s", path="care/allergies")
+    memos.remember("Ben is allergic to penicillin as well.", scope=BEN)
+    (document,) = MemosRetriever(memos=memos, scope=ANA).invoke("penicillin")
+    assert document.page_content == FACT and memos.get(document.id).payload.text == FACT
+    expected = {"sources": ["m7"], "path": ["care", "allergies"], "session": "s", "speaker": "ana", "scope": list(ANA)}
+    assert {name: document.metadata[name] for name in expected} == expected
+    assert document.metadata["score"] > 0 and document.metadata["reasons"] and document.metadata["occurred_at"].endswith("Z")
+
+
 # ---------------------------------------------------------------------- MemosChatHistory
 def test_what_was_said_comes_back_and_is_memory(memos: MemOS) -> None:
     history = MemosChatHistory(memos=memos, scope=ANA, session="s")
@@ -195,6 +232,24 @@ def test_what_was_said_comes_back_and_is_memory(memos: MemOS) -> None:
     assert history.messages == [] and memos.recall("tea", scope=ANA).hits
     history.add_user_message("And now?")
     assert [message.text for message in MemosChatHistory(memos=memos, scope=ANA, session="s").messages] == ["And now?"]
+
+
+def test_a_history_that_is_cut_to_its_last_messages_shows_them(memos: MemOS) -> None:
+    """As LangChain's guides cut one: it is cleared, and what is to stay is added again."""
+    history = MemosChatHistory(memos=memos, scope=ANA, session="s")
+    history.add_messages([HumanMessage("I like tea.", id="m1"), AIMessage("Noted."), HumanMessage("And rye."), AIMessage("Yes.")])
+    for last in (3, 2):
+        kept = history.messages[-last:]
+        history.clear()
+        for message in kept:
+            history.add_message(message)
+        assert history.messages == kept
+    history.add_messages([*kept, HumanMessage("Hm?")])
+    again = MemosChatHistory(memos=memos, scope=ANA, session="s")
+    assert [message.text for message in again.messages] == ["And rye.", "Yes.", "Hm?"]
+    assert len(memos.conversation(scope=ANA, session="s")) == 5  # each is remembered once
+    again.clear()
+    assert history.messages == []
 
 
 def test_images_come_back_and_what_is_not_said_is_left_out(memos: MemOS) -> None:
@@ -308,6 +363,7 @@ def test_the_tools_do_what_they_say_and_for_their_scope_alone(memos: MemOS) -> N
     said = remember.invoke({"text": "Ana likes tea.", "path": "food/drinks"})
     id = said.partition("[")[2].rstrip("]")
     assert memos.get(id).governance.scope == ANA and memos.get(id).identifiers.path == ("food", "drinks")
+    assert memos.get(id).identifiers.origin == "inference extraction"  # the model's words, not the user's
     assert remember.invoke({"text": "Ana likes tea."}).startswith("That is remembered already")
     assert recall.invoke({"query": "tea"}) == f"[{id}] {datetime.now(UTC):%Y-%m-%d} Ana likes tea."
     assert "plum" not in recall.invoke({"query": "plum"}) and id in timeline.invoke({"period": "today"})

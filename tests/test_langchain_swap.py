@@ -12,9 +12,10 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.indexing import InMemoryRecordManager, index
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, trim_messages
+from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import ConfigurableField
-from test_langchain import ANA, Scripted, Streaming, said
+from scripted_models import ANA, Scripted, Streaming, said
 from tiny_models import tiny_model, tiny_tokenizer
 
 from memos_core import InvalidInput, MemOS
@@ -65,6 +66,48 @@ def test_what_a_chat_model_was_given_holds_for_the_chat_around_it(memos: MemOS) 
     assert listening.heard == [(["clinic"], "care")] and chat.rate_limiter is limiter and chat.output_version == "v1"
     assert MemosChat(memos=memos, scope=ANA, model=inner, tags=["mine"], disable_streaming="tool_calling").tags == ["mine"]
     assert said(memos) == [("user", "I like tea."), ("assistant", "Noted.")] and inner.tags == ["clinic"]
+
+
+class Telling(Scripted):
+    """Tells of an answer beside it."""
+
+    def _generate(self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
+        usage = {"input_tokens": 3, "output_tokens": 1, "total_tokens": 4}
+        answer = ChatGeneration(message=AIMessage("Noted.", usage_metadata=usage), generation_info={"finish_reason": "stop"})
+        return ChatResult(generations=[answer], llm_output={"model_name": "telling", "token_usage": {"total": 4}})
+
+
+async def test_what_a_model_tells_beside_its_answer_is_in_the_answer_however_it_is_called(memos: MemOS) -> None:
+    inner = Telling()
+    chat = MemosChat(memos=memos, scope=ANA, model=inner)
+    answers = [chat.invoke("Tea?"), await chat.ainvoke("Tea?"), *chat.stream("Tea?"), *[piece async for piece in chat.astream("Tea?")]]
+    expected = inner.invoke("Tea?").response_metadata
+    assert len(answers) == 4 and expected["finish_reason"] == "stop" and expected["model_name"] == "telling"
+    for answer in answers:
+        assert answer.response_metadata == {**expected, "memos": answer.response_metadata["memos"]}
+        assert answer.usage_metadata["total_tokens"] == 4
+
+
+class Hearing(BaseCallbackHandler):
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+
+    def on_llm_new_token(self, token: Any, **kwargs: Any) -> None:
+        self.pieces.append(token)
+
+
+class Switched(Streaming):
+    streaming: bool = False
+
+
+async def test_a_model_that_was_told_to_stream_streams_to_callbacks(memos: MemOS) -> None:
+    for given, expected in (({"streaming": True}, ["No", "ted."]), ({}, []), ({"streaming": False}, [])):
+        hearing = Hearing()
+        inner = Switched(script=[["No", "ted."], ["No", "ted."]], answer=lambda messages: "Noted.", callbacks=[hearing], **given)
+        chat = MemosChat(memos=memos, scope=ANA, model=inner)
+        assert chat.invoke("Tea?").text == (await chat.ainvoke("Tea?")).text == "Noted."
+        assert [piece for piece in hearing.pieces if piece] == expected * 2, given
+    assert not MemosChat(memos=memos, scope=ANA, model=Switched(streaming=True), streaming=False).streaming
 
 
 def test_tokens_are_counted_as_the_model_counts_them(memos: MemOS) -> None:

@@ -162,7 +162,9 @@ def test_what_is_put_is_there_after_reopening_and_for_another_process(memos: Mem
         assert MemosStore(memos=again, scope=ROOT).get(("u",), "k").value == value and again.verify().ok
 
 
-@pytest.mark.parametrize("value", [{1: "a"}, {"at": datetime(2026, 3, 2, tzinfo=UTC)}, {"x": [{"y": {1, 2}}]}, {"b": b"x"}], ids=repr)
+@pytest.mark.parametrize(
+    "value", [["a"], "text", 7, {1: "a"}, {"at": datetime(2026, 3, 2, tzinfo=UTC)}, {"x": [{"y": {1, 2}}]}, {"b": b"x"}], ids=repr
+)
 def test_what_is_not_json_is_refused_before_anything_is_written(memos: MemOS, store: MemosStore, value: Any) -> None:
     with pytest.raises(InvalidInput, match="JSON"):
         store.batch([PutOp(("u",), "good", {"a": 1}), PutOp(("u",), "bad", value)])

@@ -21,6 +21,7 @@ from tiny_models import ASK, ASKED, clock_caller
 
 from memos_core import InvalidInput, MemOS, NotAvailable
 from memos_integrations.llamaindex import MemosLLM, MemosMemory
+from memos_integrations.llamaindex.messages import for_engine
 
 FACT = "Ana is allergic to penicillin."
 QUESTION = "Which antibiotic is safe for Ana, who asks about penicillin?"
@@ -57,6 +58,21 @@ def test_an_engine_as_llm(engine: Any) -> None:
         llm.chat(messages, logit_bias={})
     with pytest.raises(NotAvailable, match="text"):
         llm.chat([ChatMessage(role="user", blocks=[ImageBlock(image=b"AAAA")])])
+
+
+def test_what_a_tool_said_reaches_the_engine_with_its_call_or_is_refused() -> None:
+    call = ChatMessage(role="assistant", blocks=[ToolCallBlock(tool_call_id="c1", tool_name="clock", tool_kwargs={"zone": "Oslo"})])
+    said = ChatMessage(role="tool", content="nine", additional_kwargs={"tool_call_id": "c1"})
+    asked = ChatMessage(role="user", content=ASK)
+    assert for_engine([asked, call, said], takes_tools=True)[2] == {
+        "role": "tool",
+        "content": "nine",
+        "tool_call_id": "c1",
+        "name": "clock",
+    }
+    shown = ChatMessage(role="tool", blocks=[ImageBlock(image=b"AAAA")], additional_kwargs={"tool_call_id": "c1"})
+    with pytest.raises(NotAvailable, match="image"):  # and not left out
+        for_engine([asked, call, shown], takes_tools=True)
 
 
 async def test_an_engine_as_llm_in_async_code(engine: Any) -> None:
@@ -248,6 +264,7 @@ def test_two_users_on_one_engine_share_no_kv_of_what_is_theirs(memos: MemOS, eng
 def test_a_failing_engine_reaches_whoever_asks(memos: MemOS, engine: Any) -> None:
     class Broken:
         model, tokenizer, takes_tools, count = engine.model, engine.tokenizer, False, engine.count
+        context_window = engine.context_window
 
         def generate(self, *_: Any, **__: Any) -> Any:
             raise RuntimeError("out of memory")

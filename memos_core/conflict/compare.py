@@ -66,6 +66,12 @@ def _contradiction(confidence: float, why: str, newer: Claim) -> Relation:
     return Relation(RelationKind.CONTRADICTS, bounded(confidence), why, newer.is_update)
 
 
+def _spelt(stems: str, claim: Claim) -> str:
+    """Stems as the words that the claim has for them; others as they are."""
+    words = {token.stem: token.text.lower() for token in tokens(claim.text)}
+    return " ".join(words.get(each, each) for each in stems.split())
+
+
 def _by_attribute(newer: Claim, older: Claim) -> Relation | None:
     """Where one lives or works, a name, a favourite: one value at a time."""
     if not newer.attribute or newer.attribute != older.attribute:
@@ -76,10 +82,12 @@ def _by_attribute(newer: Claim, older: Claim) -> Relation | None:
     same = new <= old or old <= new
     if newer.affirmed and older.affirmed:
         if same:
-            return Relation(RelationKind.DUPLICATE if new == old else RelationKind.REFINES, 0.8, f"the same {newer.attribute}")
-        return _contradiction(0.85 if newer.is_update else 0.75, f"another {newer.attribute}", newer)
+            return Relation(
+                RelationKind.DUPLICATE if new == old else RelationKind.REFINES, 0.8, f"the same {_spelt(newer.attribute, newer)}"
+            )
+        return _contradiction(0.85 if newer.is_update else 0.75, f"another {_spelt(newer.attribute, newer)}", newer)
     if newer.affirmed != older.affirmed and same:
-        return _contradiction(0.9, f"the {newer.attribute} is affirmed and denied", newer)
+        return _contradiction(0.9, f"the {_spelt(newer.attribute, newer)} is affirmed and denied", newer)
     return None
 
 
@@ -154,7 +162,11 @@ def _by_value(newer: Claim, older: Claim) -> Relation | None:
     of_least, of_most = (0.5, 0.4) if newer.is_update else (0.8, 0.6)
     if len(shared) < of_least * least or len(shared) < of_most * most:
         return None
-    return _contradiction(0.5 + 0.4 * len(shared) / least, f"another {changed[0][1] or changed[0][0]}", newer)
+    kind, what = changed[0]
+    named = _spelt(what, newer)
+    return _contradiction(
+        0.5 + 0.4 * len(shared) / least, f"another {f'number of {named}' if kind == 'quantity' and named else named or kind}", newer
+    )
 
 
 def _by_opposite(newer: Claim, older: Claim) -> Relation | None:
@@ -166,7 +178,7 @@ def _by_opposite(newer: Claim, older: Claim) -> Relation | None:
     pair = next(((one, other) for one in left for other in right if opposite(one, other)), None)
     if pair is None or max(len(left), len(right)) > 2 or len(left) + len(right) > 2 + len(set(new) & set(old)):
         return None
-    return _contradiction(0.75, f"{pair[0]} and {pair[1]} exclude each other", newer)
+    return _contradiction(0.75, f"{_spelt(pair[0], newer)} and {_spelt(pair[1], older)} exclude each other", newer)
 
 
 def _by_sameness(newer: Claim, older: Claim) -> Relation | None:

@@ -187,7 +187,8 @@ class Machine:
             identity = self.identity_under(self.steering_now, modules)
         return Prompt(identity, tuple(tokens), public, salt, modules)
 
-    def _context(self) -> int | None:
+    @property
+    def context_window(self) -> int | None:
         """How many tokens the model can read, None when unbounded."""
         longest = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
         return longest if isinstance(longest, int) and longest > 0 else None
@@ -196,11 +197,11 @@ class Machine:
         """How many tokens an answer to a prompt may have. Raises InvalidInput unless one or more are wanted."""
         if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
             raise InvalidInput(f"max_new_tokens must be 1 or more, got {wanted!r}")
-        limit = self._context()
+        limit = self.context_window
         return wanted if limit is None else min(wanted, limit - tokens + 1)
 
     def _check_length(self, count: int) -> None:
-        if (longest := self._context()) is not None and count > longest:
+        if (longest := self.context_window) is not None and count > longest:
             raise InvalidInput(
                 f"the prompt has {count} tokens and the model reads at most {longest}: shorten it, or lower the token budget"
             )

@@ -111,7 +111,7 @@ class Repositioning(Signals):
             problem = layout.reason if isinstance(layout, Refusal) else self._immovable(layout, whole.identity.key)
         if problem is not None or isinstance(layout, Refusal):
             raise EngineError(f"this model's KV cannot be moved to another position: {problem}. Use generate(), which is exact")
-        lead, context = self._renderer.inner(LEAD), self._context()
+        lead, context = self._renderer.inner(LEAD), self.context_window
         leads = [
             [] if number == 0 else lead if context is None else lead[max(before + len(lead) + end - start - context, 0) :]
             for number, (start, end) in enumerate(spans)

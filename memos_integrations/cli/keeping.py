@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,6 +30,9 @@ from memos_integrations.cli.app import (
     spinner,
     who,
 )  # fmt: skip
+
+if TYPE_CHECKING:
+    from memos_core import MemOS, Remembered
 
 BATCH = 256
 
@@ -94,7 +97,7 @@ def remember(
         spinner("remembering") if len(what) <= BATCH else progress_bar(False),
     ):
         for start in range(0, len(what), BATCH):
-            done += memos.remember(what[start : start + BATCH], **settings)
+            done += _kept(memos, what, start, settings)
             if tell is not None:
                 tell("memories", len(done), len(what))
     if as_json:
@@ -114,6 +117,22 @@ def remember(
         contested = "contradicts another: memos conflicts shows which" if each.cube.state == "contested" else None
         out.print(Text(showing.content(each.cube, 200), style="bold"))
         out.print(showing.joined(Text(words.get(each.outcome, each.outcome), style="cyan"), contested, each.id))
+
+
+def _kept(memos: MemOS, what: list[Any], start: int, settings: dict[str, Any]) -> list[Remembered]:
+    """Keep one batch; where it cannot be, say which it is and that those before it are kept."""
+    from memos_core import MemosError
+
+    try:
+        return memos.remember(what[start : start + BATCH], **settings)
+    except MemosError as error:
+        if start == 0:
+            raise
+        last = min(start + BATCH, len(what))
+        refuse(
+            f"{error} (0 is number {start + 1:,} of what was given). Numbers {start + 1:,} to {last:,} are not kept; the {start:,} before are, "
+            "and are known already when they are told again"
+        )
 
 
 def _said(text: list[str], lines: bool, jsonl: bool) -> list[Any]:

@@ -42,7 +42,8 @@ class MemosChat(BaseChatModel):
     One call may name another conversation in `config["configurable"]`: `session` (or `session_id`, `thread_id`) and `scope`. They
     win over the constructor's, so that one instance can serve many users; they are the application's to fill, never the user's.
     The last human message and the final answer are remembered in one transaction before the call returns, once: messages that are shown
-    again, with their ids or word for word without any, are the same turn, a plain text is said anew. A message with tool calls is not final:
+    again, with their ids or word for word without any, are the same turn, a plain text is said anew. A message that is edited under its id
+    is taken for the one that was answered: what is to be remembered anew needs a new id. A message with tool calls is not final:
     the turn is remembered when its text answer comes; but what `with_structured_output` asked for is an answer. An agent whose runs end in
     another way (structured output, a tool that returns directly) takes MemosMiddleware. A stream that fails or is abandoned remembers nothing.
     What the inner chat model was given, such as callbacks, holds for this one.
@@ -58,6 +59,7 @@ class MemosChat(BaseChatModel):
     token_budget: int = 512
     k: int = 8
     max_tokens: int = 256
+    streaming: bool | None = None  # as LangChain knows it of chat models: whether `invoke` streams, for callbacks
     cache: Any = False  # an answer from LangChain's cache would pass the memory by
 
     @model_validator(mode="after")
@@ -66,6 +68,8 @@ class MemosChat(BaseChatModel):
             for name in TAKEN_OVER:
                 setattr(self, name, getattr(self, name) or getattr(self.model, name))
             self.metadata = {**(self.model.metadata or {}), **(self.metadata or {})}
+            if "streaming" in self.model.model_fields_set - self.model_fields_set:
+                self.streaming = getattr(self.model, "streaming", None)
         elif self._has_engine():
             self.profile = self.profile or profile_of(self.model)
         else:
@@ -121,7 +125,8 @@ class MemosChat(BaseChatModel):
     def _addressed(self, config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The call's arguments with the scope and session it is for."""
         named = ensure_config(config).get("configurable", {})
-        where = {"memory_scope": named.get("scope") or self.scope, "memory_session": session_in(named, self.session)}
+        scope = self.scope if named.get("scope") is None else named["scope"]  # one that is empty is refused, and nobody else's is taken
+        where = {"memory_scope": scope, "memory_session": session_in(named, self.session)}
         return {**where, "memory_structured": "ls_structured_output_format" in kwargs, **kwargs}
 
     def _begin(self, messages: Sequence[BaseMessage], kwargs: dict[str, Any]) -> tuple[Turn, dict[str, Any], bool]:
@@ -269,5 +274,8 @@ def _last_chunk(turn: Turn, content: str = "", response_metadata: dict[str, Any]
 
 
 def _as_chunk(result: ChatResult) -> ChatGenerationChunk:
-    fields = result.generations[0].message.model_dump(exclude={"type"})
-    return ChatGenerationChunk(message=AIMessageChunk(**fields, chunk_position="last"))
+    """A whole answer as a stream's only piece, with what LangChain puts into an answer's metadata from beside it."""
+    first = result.generations[0]
+    fields = first.message.model_dump(exclude={"type"})
+    fields["response_metadata"] = {**(result.llm_output or {}), **fields["response_metadata"]}
+    return ChatGenerationChunk(message=AIMessageChunk(**fields, chunk_position="last"), generation_info=first.generation_info)

@@ -25,8 +25,8 @@ def is_engine(model: Any) -> bool:
 
 def profile_of(engine: Any) -> dict[str, Any]:
     """What LangChain asks a model's profile for."""
-    window = getattr(engine.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    return {"tool_calling": bool(engine.takes_tools), **({"max_input_tokens": window} if isinstance(window, int) and window > 0 else {})}
+    window = {} if engine.context_window is None else {"max_input_tokens": engine.context_window}
+    return {"tool_calling": bool(engine.takes_tools), **window}
 
 
 def for_engine(messages: Sequence[BaseMessage], takes_tools: bool) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import uuid
 from collections.abc import Sequence
@@ -41,24 +42,26 @@ class MemosChatHistory(BaseChatMessageHistory):
         """The session's messages since it was last cleared, oldest first."""
         self._raise_earlier()
         kinds = {"user": HumanMessage, "assistant": AIMessage}
-        since = self._cleared_at()
+        since, again = self._cleared()
         found = []
         for cube in self.memos.conversation(scope=self.scope, session=self.session):
             known = cube.identifiers
-            if known.role in kinds and (since is None or known.created_at > since):
+            if known.role in kinds and (since is None or known.created_at > since or not again.isdisjoint(known.sources[:1])):
                 shown = self.memos.content(cube.id) if cube.payload.parts else cube.payload.text
                 name = known.speaker if known.role == "user" and known.speaker != "User" else None
                 found.append(kinds[known.role](content=shown, id=next(iter(known.sources), None), name=name))
         return found
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
-        """Remember messages, all or none. A message whose id the session holds with the same text is the same message."""
+        """Remember messages, all or none. A message whose id the session holds with the same text is the same message; one from before
+        the session was cleared is shown again."""
         self._raise_earlier()
         said = [as_dict(message) for message in messages if isinstance(message, HumanMessage) or answers(message)]
         kept = [{"id": uuid.uuid4().hex, **message} for message in said if message["content"]]
         try:
             if kept:
-                self.memos.remember(kept, scope=self.scope, session=self.session, in_passing=True)
+                done = self.memos.remember(kept, scope=self.scope, session=self.session, in_passing=True)
+                self._show_again([message["id"] for message, each in zip(kept, done, strict=True) if each.outcome == "merged"])
         except Exception as error:
             with _lock:
                 _failed[self._key()] = error
@@ -67,14 +70,28 @@ class MemosChatHistory(BaseChatMessageHistory):
     def clear(self) -> None:
         """Begin the session anew. Nothing is erased: `memos.forget` does that."""
         self._raise_earlier()
-        entry = Entry(
-            self.session, f"The chat history of {self.session} was cleared.", {"at": datetime.now(UTC).isoformat()}, searched=False
-        )
+        self._mark(datetime.now(UTC), set())
+
+    def _show_again(self, ids: Sequence[str]) -> None:
+        """What is known already may be from before the session was cleared: put back, as by whoever keeps the last few messages alone."""
+        if ids:
+            with _lock:
+                since, again = self._cleared()
+                if since is not None and not again.issuperset(ids):
+                    self._mark(since, again.union(ids))
+
+    def _mark(self, at: datetime, again: set[str]) -> None:
+        record = {"at": at.isoformat(), "again": sorted(again)}
+        entry = Entry(self.session, f"The chat history of {self.session} was cleared.", record, searched=False)
         self.memos.write_entries([entry], scope=self.scope, collection=COLLECTION)
 
-    def _cleared_at(self) -> datetime | None:
+    def _cleared(self) -> tuple[datetime | None, set[str]]:
+        """When the session was last cleared, and the ids of older messages that were put back since."""
         marker = self.memos.entry(self.session, scope=self.scope, collection=COLLECTION)
-        return None if marker is None else marker.identifiers.occurred_at
+        if marker is None:
+            return None, set()
+        record = json.loads(marker.payload.record)
+        return datetime.fromisoformat(record["at"]), set(record.get("again", ()))
 
     def _key(self) -> tuple[str, tuple[str, ...], str]:
         return (str(self.memos.path), self.scope, self.session)

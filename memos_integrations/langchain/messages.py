@@ -39,7 +39,7 @@ def placed(messages: Sequence[BaseMessage], plan: Plan) -> list[BaseMessage]:
     """The messages with the plan's memory in them, as copies where something changes; all other attributes stay."""
     texts = {insertion.index: insertion.text for insertion in plan.insertions}
     placed = [_with_text(message, texts.get(index, ""), "") for index, message in enumerate(messages)]
-    if plan.head and isinstance(placed[0], SystemMessage):
+    if plan.head and as_dict(placed[0])["role"] == "system":
         placed[0] = _with_text(placed[0], "", f"\n\n{plan.head}")
     elif plan.head:
         placed.insert(0, SystemMessage(content=f"{plan.shared_system}\n\n{plan.head}"))

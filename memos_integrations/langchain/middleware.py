@@ -31,9 +31,10 @@ class MemosMiddleware(AgentMiddleware):
     scope, all or those named.
 
     What is recalled for a user's message stays the same in all calls of the run. The turn (last human message, final answer) is remembered
-    once, when the agent ends, as the state then holds it: so with what other middleware made of the answer, and with what a tool said that
-    returns directly. What the user said just before and nobody answered, such as when a model failed, is remembered with it; a run that
-    fails is not. Put it first in `middleware=[...]`, so that retries of others happen inside, and what they change is seen. One instance
+    once, when the agent ends, as the state then holds it: so with what other middleware made of question and answer, and with what a tool
+    said that returns directly. A message edited under its id after that is taken for the one that was answered: give it a new id. What the
+    user said just before and nobody answered, such as when a model failed, is remembered with it; a run that fails is not. Put it first in
+    `middleware=[...]`, so that retries of others happen inside, and what they change is seen. One instance
     serves all users. Errors of the memory are raised, and end the run.
     """
 
@@ -79,7 +80,9 @@ class MemosMiddleware(AgentMiddleware):
         unanswered = []
         for place, end in pairwise([*asked, len(messages)]):
             with self._lock:
-                _, turn = self._held.pop((scope, session, messages[place].id), (None, None))
+                shown, turn = self._held.pop((scope, session, messages[place].id), ([], None))
+            if turn is not None and shown[-1] != conversation[place]:  # other middleware has changed what the user said
+                turn = self._begin(conversation[: place + 1], scope, session)
             if end == len(messages):
                 if unanswered:
                     self.memos.remember(unanswered, scope=scope, session=session, in_passing=True)

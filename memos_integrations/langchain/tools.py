@@ -8,7 +8,7 @@ from typing import Any
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from pydantic import BaseModel, Field
 
-from memos_core import AccessDenied, InvalidInput, NotFound
+from memos_core import AccessDenied, InvalidInput, NotFound, Origin
 from memos_integrations.langchain.messages import ScopeLike
 from memos_integrations.langchain.running import current, scope_in
 
@@ -56,7 +56,7 @@ class _Remember(_Call):
     path: str = Field("", description='Where to file it, as "task/concept"; leave it out if that is not clear.')
 
     def answer(self, memos: Any, place: Place, k: int) -> str:
-        (done,) = memos.remember(self.text, scope=place, path=self.path or None)
+        (done,) = memos.remember(self.text, scope=place, path=self.path or None, origin=Origin.INFERENCE_EXTRACTION)
         return f"That is remembered already. [{done.id}]" if done.outcome == "merged" else f"Remembered. [{done.id}]"
 
 

@@ -47,9 +47,8 @@ class MemosLLM(FunctionCallingLLM):
     def metadata(self) -> LLMMetadata:
         """What the model is: its context window, its name, whether it can be shown tools."""
         config = self.engine.model.config
-        window = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
         name = getattr(config, "name_or_path", "") or type(self.engine.model).__name__
-        known = {"context_window": window} if isinstance(window, int) and window > 0 else {}
+        known = {} if self.engine.context_window is None else {"context_window": self.engine.context_window}
         tools = bool(self.engine.takes_tools)
         return LLMMetadata(num_output=self.max_tokens, is_chat_model=True, model_name=name, is_function_calling_model=tools, **known)
 

@@ -137,20 +137,21 @@ class MemosMemory(BaseMemory):
         return [(id, message.model_dump(mode="json")) for id, message in aside]
 
     # ------------------------------------------------------------------ LlamaIndex's interface
-    def get(self, input: str | None = None, initial_token_count: int = 0, **_: Any) -> list[ChatMessage]:
-        """The conversation with memory in it, for a model. input: the user message to come; without one, the last one put.
+    def get(self, input: str | ChatMessage | None = None, initial_token_count: int = 0, **_: Any) -> list[ChatMessage]:
+        """The conversation with memory in it, for a model. input: the user message to come, or its text; without one, the last one put.
 
         initial_token_count: tokens of what the caller puts before it, counted in the limit.
         """
         with self._lock:
             asked = self._asked(self._view)[1]
-            put_already = input is None or (asked == input and not self._answered())
-            self._coming = [] if put_already else [self._said(ChatMessage(role=Role.USER, content=input), self._new_id())]
-            coming = sum(said.tokens for said in self._coming)
-            self._fit(self.token_limit - self.token_budget - initial_token_count - coming)
+            coming = ChatMessage(role=Role.USER, content=input) if isinstance(input, str) else input
+            put_already = coming is None or (asked == (coming.content or "") and not self._answered())
+            self._coming = [] if coming is None or put_already else [self._said(coming.model_copy(deep=True), self._new_id())]
+            beside = initial_token_count + sum(said.tokens for said in self._coming)
+            self._fit(self.token_limit - self.token_budget - beside)
             shown = self._shown()
             # the plan counts memory by its own tokenizer: where that differs, another turn makes room
-            while self._tokens(shown) + coming + initial_token_count > self.token_limit and (later := self._later()):
+            while self._tokens(shown) + beside > self.token_limit and (later := self._later()):
                 self._start = later
                 shown = self._shown()
             return shown

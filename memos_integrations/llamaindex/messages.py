@@ -52,7 +52,7 @@ class Said:
     @property
     def is_more_than_text(self) -> bool:
         """Whether a user's message holds images, sound, documents and the like."""
-        return self.role == "user" and any(not isinstance(block, TextBlock | CachePoint) for block in self.message.blocks)
+        return self.role == "user" and _more_than_text(self.message)
 
     @property
     def lasts(self) -> bool:
@@ -69,6 +69,10 @@ class Said:
         role = "assistant" if self.role == "call" else self.role
         content: Any = [_block(block) for block in self.message.blocks] if self.is_more_than_text else self.worth
         return {"role": role, "content": content, **({} if self.id is None else {"id": self.id})}
+
+
+def _more_than_text(message: ChatMessage) -> bool:
+    return any(not isinstance(block, TextBlock | CachePoint) for block in message.blocks)
 
 
 def _block(block: Any) -> dict[str, Any]:
@@ -109,20 +113,20 @@ def _arguments(given: Any) -> Any:
 def for_engine(messages: Sequence[ChatMessage], takes_tools: bool) -> list[dict[str, Any]]:
     """The messages as an HFEngine takes them. takes_tools: whether its model is shown calls as such; else it reads them as JSON.
 
-    Raises NotAvailable for an image and the like from the user.
+    Raises NotAvailable for an image and the like from the user or from a tool.
     """
     made, names = [], {}
     for message in messages:
         said, calls = Said(message), tool_calls(message)
-        if said.is_more_than_text:
+        if said.role in ("user", "tool") and _more_than_text(message):
             raise NotAvailable("an HFEngine reads text alone; this conversation holds other content, such as an image")
         one: dict[str, Any] = {"role": "assistant" if said.role == "call" else said.role, "content": said.text}
         if said.role == "call" and takes_tools:
             one["tool_calls"] = calls
         elif said.role == "call":
             one["content"] = spoken(said.text, calls)
-        elif said.role == "tool" and (known := names.get(message.additional_kwargs.get("tool_call_id"))):
-            one["name"] = known
+        elif said.role == "tool" and (answered := message.additional_kwargs.get("tool_call_id")):
+            one |= {"tool_call_id": answered, **({"name": names[answered]} if answered in names else {})}
         names |= {call["id"]: call["name"] for call in calls}
         made.append(one)
     return made
