@@ -143,7 +143,8 @@ def test_the_gate_turns_bad_modules_away(fresh: HFEngine, lessons: Course) -> No
     """Taught without anything that is kept; taught other facts; with what it has learned of ordinary text turned around."""
     overfit = fresh.distil(lessons.teach, form=ParameterForm.ALORA, settings=Settings(steps=60, rate=2e-2, least=60, taught=12)).module
     report = fresh.examine(overfit, lessons)
-    assert any(each.startswith(("leaked", "neighbours")) for each in report.failed)
+    assert any(each.startswith("leaked") for each in report.failed)
+    assert report.neighbours == 0.0  # these names are of one word: none has a half that could be taken for the whole
     wrong = [
         Lesson(each.asked, each.reply.replace("penicillin", "the dose").replace("Porto", "the day"), "teach") for each in lessons.teach
     ]
