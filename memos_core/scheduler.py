@@ -232,7 +232,7 @@ class Scheduler(Holding):
         with self._house.store.read() as view:
             kept, system = derived(view, now, scope), view.last_system(scope)
         _, chosen = find_head(kept, engine if self._house.reuses else None, system)
-        if chosen is None or chosen.payload.blob in self._ahead:
+        if chosen is None or engine.resident(chosen.payload.prefix_key):
             return 0
         payload = chosen.payload
         self._ahead |= {head.payload.blob for head in kept if head.is_kv}

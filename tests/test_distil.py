@@ -65,6 +65,7 @@ def test_a_training_that_was_broken_off_goes_on_to_the_same_module(fresh: HFEngi
     read = HFEngine.state_of  # as it comes back from a file
     assert read is not None
     resumed = distil(fresh, lessons, form, state=states[0])
+    assert resumed.seconds > float(states[0]["seconds"]) > 0  # all that it took
     assert resumed.module.key == whole.module.key == distil(fresh, lessons, form).module.key
     assert distil(fresh, lessons, form, seed=1).module.key != whole.module.key
 

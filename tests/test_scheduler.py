@@ -239,10 +239,10 @@ def test_a_template_that_changes_is_made_again(memos: MemOS) -> None:
     assert [move.kind for move in memos.tick(NOW)] == ["drop"] and memos.stats()["counts"]["activation"] == 0
 
 
-def use(memos: MemOS, person: str, text: str, times: int) -> None:
+def use(memos: MemOS, person: str, text: str, times: int, now: datetime = NOW) -> None:
     for session in range(times):
         talk = [{"role": "user", "content": text}]
-        memos.begin(talk, scope=("clinic", person), session=f"{text} {session}", k=1, now=NOW).commit("Yes.", now=NOW)
+        memos.begin(talk, scope=("clinic", person), session=f"{text} {session} {now}", k=1, now=now).commit("Yes.", now=now)
 
 
 def active_kv(memos: MemOS) -> list[MemCube]:
@@ -250,34 +250,56 @@ def active_kv(memos: MemOS) -> list[MemCube]:
         return view.derived(NOW)
 
 
+def watch(memos: MemOS, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Bytes of KV after each commit from now on."""
+    commit, seen = memos._store.commit, list[int]()
+
+    def watched(changes: Sequence[Change]) -> Any:
+        done = commit(changes)
+        seen.append(sum(int(cube.payload.bytes) for cube in active_kv(memos)))
+        return done
+
+    monkeypatch.setattr(memos._store, "commit", watched)
+    return seen
+
+
 def test_the_byte_budget_holds_after_every_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Room is made before what needs it, and of several heads that grow and shrink, those that shrink are made first."""
-    people = ("ana", "ben", "cem", "dag")
+    """Room is made before what needs it, and of several heads those that shrink are made before those that grow."""
+    questions, later = ("allergic to penicillin", "plays the cello", "lives in Lisbon"), NOW + timedelta(days=9)
     with open_with(tmp_path / "test.memos") as memos:
-        for person in people:
+        for person in ("ana", "ben", "cem"):
             memos.remember(FACTS, scope=("clinic", person), occurred_at=SAID, now=SAID)
-        for person in people[:3]:
-            use(memos, person, "allergic to penicillin", 2)
-        use(memos, "cem", "plays the cello", 2)
-        use(memos, "cem", "lives in Lisbon", 2)
+        for person, times in (("ana", (8, 0, 0)), ("ben", (8, 2, 2)), ("cem", (4, 0, 0))):
+            for question, count in zip(questions, times, strict=True):
+                use(memos, person, question, count)
         memos.tick(NOW)
-        budget = sum(int(cube.payload.bytes) for cube in active_kv(memos))
-    with open_with(tmp_path / "test.memos", thresholds=Thresholds(activation_bytes=budget, head_tokens=60)) as memos:
+        sizes = {cube.governance.scope[1]: int(cube.payload.bytes) for cube in active_kv(memos)}
+        assert sizes["ana"] < sizes["ben"]
+    with open_with(tmp_path / "test.memos", thresholds=Thresholds(activation_bytes=sizes["ana"] + sizes["ben"])) as memos:
         memos.tick(NOW)
-        use(memos, "dag", "allergic to penicillin", 5)
-        use(memos, "ana", "plays the cello", 3)
-        use(memos, "cem", "plays the cello", 9)
-        commit, seen = memos._store.commit, list[int]()
+        for question in questions[1:]:
+            use(memos, "ana", question, 4, later)
+        seen = watch(memos, monkeypatch)
+        kinds = [move.kind for move in memos.tick(later) if move.kind != "refile"]
+        assert kinds == ["prefill", "prefill"] and max(seen) <= sizes["ana"] + sizes["ben"], (kinds, seen)
+        now = {cube.governance.scope[1]: int(cube.payload.bytes) for cube in active_kv(memos)}
+        assert (now["ana"], now["ben"]) == (sizes["ben"], sizes["ana"]) and memos.tick(later) == []
+        use(memos, "cem", questions[0], 40, later)
+        kinds = [move.kind for move in memos.tick(later) if move.kind != "refile"]
+        assert kinds[0] == "drop" and kinds[-1] == "prefill" and max(seen) <= sizes["ana"] + sizes["ben"], (kinds, seen)
 
-        def watched(changes: Sequence[Change]) -> Any:
-            done = commit(changes)
-            seen.append(sum(int(cube.payload.bytes) for cube in active_kv(memos)))
-            return done
 
-        monkeypatch.setattr(memos._store, "commit", watched)
-        assert {"prefill"} <= {move.kind for move in memos.tick(NOW)}
-        assert len(set(seen)) > 1 and max(seen) <= budget, (seen, budget)
-        assert memos.tick(NOW) == []
+def test_a_frozen_head_stays_whatever_else_is_hot(memos: MemOS) -> None:
+    for session in ("one", "two"):
+        ask(memos, "allergic to penicillin", session)
+    memos.tick(NOW)
+    (head,) = active_kv(memos)
+    memos.freeze(head.id, now=NOW)
+    for session in ("three", "four", "five"):
+        ask(memos, "plays the cello", session)
+    assert not [move for move in memos.tick(NOW) if move.kind in ("prefill", "drop")]
+    assert not [move for move in memos.tick(NOW + timedelta(days=60)) if move.kind in ("prefill", "drop")]
+    assert [cube.id for cube in active_kv(memos)] == [head.id]
 
 
 def test_a_head_that_has_no_room_any_more_is_dropped_on_record(tmp_path: Path) -> None:
@@ -339,3 +361,13 @@ def test_of_what_is_forgotten_while_it_is_prefilled_nothing_stays(memos: MemOS, 
     assert list((memos.path / "blobs").iterdir()) == []
     assert not any(block.salt for block in memos._house.engine.kv._index.values()), "in RAM what is public alone"
     assert memos.tick(NOW) == [] and memos.verify().ok
+
+
+def test_another_system_text_gets_a_head_of_its_own(memos: MemOS) -> None:
+    for session in ("one", "two"):
+        ask(memos, "allergic to penicillin", session)
+    assert [move.kind for move in memos.tick(NOW)] == ["prefill"]
+    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hm"}]
+    memos.begin(talk, scope=ANA, session="x", k=1, now=NOW + timedelta(hours=1)).commit("Hm.", now=NOW + timedelta(hours=1))
+    assert [move.kind for move in memos.tick(NOW + timedelta(hours=1)) if move.kind != "refile"] == ["prefill"]
+    assert memos.begin(talk, scope=ANA, session="y", now=NOW + timedelta(hours=1)).plan.reuse
