@@ -98,11 +98,19 @@ class Scheduler(Holding):
             if self.thresholds.accept_proposals and found:
                 with self._house.store.read() as view:
                     cubes = view.heads([id for move in found for id in move.ids], now)
-                for cube in cubes.values():
-                    accept(self._house, self, cube, LOCAL_OWNER, now)
+                found += [move for cube in cubes.values() for move in self._accept(cube, now)]
             moves += found
             review.done(HABITS, number, None)
         return moves
+
+    def _accept(self, cube: MemCube, now: datetime) -> list[Move]:
+        """Take up a proposal; what is computed of a template is a move."""
+        move = Move("prefill", (cube.id,), "its template has been accepted by the policy")
+        try:
+            made = accept(self._house, self, cube, LOCAL_OWNER, now, move)
+        except (NotFound, VersionConflict):  # somebody has decided on it meanwhile
+            return []
+        return [move] if any(isinstance(each.payload, Activation) and each.payload.prefix_key for each in made) else []
 
     def _upkeep(self, review: Review, now: datetime, go_on: Callable[[], bool]) -> list[Move]:
         """Upkeep of the hierarchy: concepts split and merged, labels read anew, scope by scope where something has changed."""
@@ -248,7 +256,7 @@ class Scheduler(Holding):
         with self._house.store.read() as view:
             kept = derived(view, now)
         moves = []
-        for move in policy.decide_room([self._held(head) for head in kept], self.thresholds):
+        for move in policy.decide_room(self._held(kept), self.thresholds):
             (head,) = (head for head in kept if head.cube.id in move.ids)
             moves += self._make_way(head, move, now)
         return moves
@@ -334,17 +342,8 @@ class Scheduler(Holding):
         """Make a head. False when one of its memories was changed or erased meanwhile: the next tick decides anew."""
         least = self.thresholds.least_precision
         try:
-            made = self.prefill(
-                each.sources,
-                each.scope,
-                each.system,
-                now,
-                each.move.reason,
-                each.replaces,
-                each.precision,
-                least_precision=least,
-                move=each.move,
-            )
+            how = (each.move.reason, each.replaces, each.precision, False, least, each.move)
+            made = self.prefill(each.sources, each.scope, each.system, now, *how)
         except (NotFound, VersionConflict):
             return False
         if isinstance(made.payload, Activation):
@@ -355,7 +354,7 @@ class Scheduler(Holding):
         """The wanted heads that fit beside what stays, the one that grows least first; and what goes before them: what has less heat per byte,
         and what a head that does not fit would have replaced, since that is out of date."""
         leaving = {head.cube.id for each in wanted for head in each.replaces}
-        rivals = [self._held(head) for head in kept if head.cube.id not in leaving]
+        rivals = self._held([head for head in kept if head.cube.id not in leaving])
         new = {
             f"~{position}": (each, kv_sizes(self._house.engine, each.sources, each.scope, each.system, self.thresholds.least_precision))
             for position, each in enumerate(wanted)
@@ -377,14 +376,25 @@ class Scheduler(Holding):
         going += [(move, [there[id]]) for id, move in decided.items() if id in there and move.kind in ("drop", "reduce")]
         return [each for _, each in sorted(admitted, key=lambda pair: pair[0])], going
 
-    def _held(self, head: Derived) -> Held:
+    def _held(self, kept: Sequence[Derived]) -> list[Held]:
+        """KV as the policy sees it. A head that the scope's next turn cannot take, since it belongs to another model or system text than the
+        scope's last turn had, is worth what it has been used itself; or the heads of every system text there ever was would keep out the present one."""
+        with self._house.store.read() as view:
+            system = {scope: view.last_system(scope) for scope in {head.cube.governance.scope for head in kept if head.is_head}}
+        found = []
+        for head in kept:
+            fits = not head.is_head or not self._house.reuses or self._is_for(head, system[head.cube.governance.scope])
+            found.append(self._one_held(head, _worth(head.sources) if fits else head.cube.usage.heat))
+        return found
+
+    def _one_held(self, head: Derived, worth: float) -> Held:
         id, payload, governance = head.cube.id, head.payload, head.cube.governance
         if not head.is_kv:  # asked for one by one, and not made again by itself
             return Held(id, 0, 0.0, head.problem, frozen=True)
         sizes: tuple[tuple[Precision, int], ...] = ()
         if governance.least_precision is not None and self._house.reuses and payload.model == self._house.engine.identity.key:
             sizes = self._house.engine.sizes(payload.tokens, governance.least_precision)
-        return Held(id, payload.bytes, _worth(head.sources), head.problem, governance.frozen, sizes, payload.precision)
+        return Held(id, payload.bytes, worth, head.problem, governance.frozen, sizes, payload.precision)
 
     def _is_for(self, head: Derived, system: str | None) -> bool:
         fits = head.payload.model == self._house.engine.identity.key and head.payload.system == effective_system(system)

@@ -326,7 +326,8 @@ def test_what_is_accepted_by_the_policy_is_within_the_budgets_of_the_same_tick(t
             memos.begin(talk, scope=ANA, session=f"{session}", now=NOW).commit(f"Well, {about}.", now=NOW)
         memos.set_budget(ANA, facts=8, now=NOW)
         kinds = [move.kind for move in memos.tick(NOW)]
-        assert {"propose", "archive", "drop"} <= set(kinds), kinds
+        assert {"propose", "prefill", "archive", "drop"} <= set(kinds), kinds
+        assert "prefill" in {move.kind for move in memos.moves(ANA)}
         assert memos.tick(NOW) == [] and active_kv(memos) == []
 
 
@@ -371,3 +372,24 @@ def test_another_system_text_gets_a_head_of_its_own(memos: MemOS) -> None:
     memos.begin(talk, scope=ANA, session="x", k=1, now=NOW + timedelta(hours=1)).commit("Hm.", now=NOW + timedelta(hours=1))
     assert [move.kind for move in memos.tick(NOW + timedelta(hours=1)) if move.kind != "refile"] == ["prefill"]
     assert memos.begin(talk, scope=ANA, session="y", now=NOW + timedelta(hours=1)).plan.reuse
+
+
+def test_heads_of_system_texts_that_are_gone_make_room_for_the_present_one(tmp_path: Path) -> None:
+    """As with a date in the system text: each day has another."""
+
+    def day(memos: MemOS, number: int) -> list[str]:
+        now = NOW + timedelta(days=number)
+        talk = [{"role": "system", "content": f"Today is day {number}."}, {"role": "user", "content": "allergic to penicillin"}]
+        for session in range(4):
+            memos.begin(talk, scope=ANA, session=f"{number} {session}", k=1, now=now).commit("Yes.", now=now)
+        kinds = [move.kind for move in memos.tick(now) if move.kind != "refile"]
+        assert memos.begin(talk, scope=ANA, session="again", now=now).plan.reuse and memos.tick(now) == []
+        return kinds
+
+    with open_with(tmp_path / "test.memos") as memos:
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        assert day(memos, 1) == ["prefill"]
+        (head,) = active_kv(memos)
+    with open_with(tmp_path / "test.memos", thresholds=Thresholds(activation_bytes=int(head.payload.bytes))) as memos:
+        assert day(memos, 2) == ["drop", "prefill"] and memos.get(head.id).state is State.ARCHIVED
+        assert day(memos, 3) == ["drop", "prefill"]
