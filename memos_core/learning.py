@@ -59,8 +59,8 @@ LEFT_ALONE = 7 * 86400.0
 @dataclass(frozen=True, slots=True)
 class How:
     """How a module is made. imitate: what is learned is what the model says with the texts in its context, instead of the texts' own
-    statements. progress: show a bar. stop: asked after each step; True cancels, and nothing is kept. pause: asked once some steps can be
-    gone on from; True stops there (Paused), for another time."""
+    statements. progress: show a bar. stop: asked after each step; True cancels, and nothing is kept. pause: asked after each step; True stops
+    (Paused), for another time, once there is something new to go on from, and at once where a request is in flight."""
 
     form: ParameterForm = ParameterForm.PREFIX
     seed: int = 0
@@ -116,8 +116,8 @@ def learn(
 
         def told(step: int, loss: float) -> bool:
             bar(step, loss)
-            if kept_once and how.pause is not None and how.pause():
-                raise Paused
+            if how.pause is not None and how.pause() and (kept_once or house.traffic.in_flight(house.engine)):
+                raise Paused  # out of time once it can be gone on from, but for a request at once
             return how.stop is None or not how.stop()
 
         def kept_state(state: Any) -> None:

@@ -164,6 +164,28 @@ def test_a_training_goes_on_with_its_own_model_alone_and_is_given_up_in_time(mem
         assert list(unfinished.iterdir()) == []
 
 
+def test_a_request_stops_a_training_at_its_next_step(memos: MemOS, monkeypatch: pytest.MonkeyPatch) -> None:
+    for session in "abc":
+        ask(memos, "Marelia plays the oboe, Ostrik lives in Bergen?", session, NOW)
+    engine, steps, open_turns = memos._house.engine, list[int](), list[Any]()
+    distil = engine.distil
+
+    def interrupted(*arguments: Any, told: Any, **fields: Any) -> Any:
+        def then(step: int, loss: float) -> Any:
+            steps.append(step)
+            if step == 3:
+                open_turns.append(memos.begin(ASKED, scope=ANA, session="now", now=NOW))
+            return told(step, loss)
+
+        return distil(*arguments, told=then, **fields)
+
+    monkeypatch.setattr(engine, "distil", interrupted)
+    moves = memos._scheduler.tick(NOW, lambda: not memos._house.traffic.in_flight(engine))  # as a worker has it
+    assert steps == [1, 2, 3] and "distil" not in {move.kind for move in moves}
+    open_turns.pop().commit("The oboe.", now=NOW)
+    assert "distil" in {move.kind for move in memos.tick(NOW)}
+
+
 def test_a_model_that_takes_no_modules_leaves_the_queue_to_another(memos: MemOS) -> None:
     module = learned(memos)
     memos.update(facts(memos)[0].id, text="Marelia plays the harp.", now=NOW)

@@ -284,7 +284,7 @@ class SQLiteStore:
     def discard(self, blob: str) -> None:
         """Remove a file that was written for a change which then failed, unless something else refers to it."""
         with self._write_lock, translated(self.place):
-            held = "SELECT 1 FROM cubes WHERE blob = ?1 UNION SELECT 1 FROM images WHERE blob = ?1"
+            held = "SELECT 1 FROM cubes WHERE blob = ?1 AND state <> 'archived' UNION ALL SELECT 1 FROM images WHERE blob = ?1"
             if not self.closed and not self._writer.execute(held, (blob,)).fetchone():
                 self.blobs.remove([blob])
 
