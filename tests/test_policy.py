@@ -30,7 +30,7 @@ from memos_core.cube import Parameter, ParameterForm, Precision, Report
 from memos_core.lifespan import as_log2, cools_at
 from memos_core.policies import checked
 from memos_core.policy import NO_TRAINING, Candidate, Held, Move, decide_cold, decide_expiry, decide_room, retention_key, stable
-from memos_core.readiness import Learnable, choose_head, decide_head, decide_module, head_conditions, untried
+from memos_core.readiness import Learnable, choose_head, decide_head, decide_module, head_conditions, room_in_head, untried
 from memos_core.value import Speed
 
 THRESHOLDS = Thresholds()
@@ -337,6 +337,11 @@ def test_the_conditions_say_what_the_decision_does(candidates: list[Candidate]) 
         conditions = head_conditions(each, roomy, NOW)
         assert all(condition.met for condition in conditions) == (each.cube.id in chosen)
         assert all(condition.met == (condition.missing == "") for condition in conditions)
+    tight = Thresholds(head_tokens=150)
+    chosen = {each.cube.id for each in choose_head(candidates, tight, NOW)}
+    for each in candidates:
+        room = room_in_head(each, [other for other in candidates if other is not each], tight, NOW)
+        assert all(condition.met for condition in (*head_conditions(each, tight, NOW), room)) == (each.cube.id in chosen)
 
 
 def test_thresholds_that_would_move_memory_to_and_fro_are_refused() -> None:
