@@ -137,7 +137,7 @@ class Scheduler(Holding):
             found, kept = self._choose(several, now, go_on)
             made, rest = self._move_heads([each for each in several if each[1] not in kept], now, go_on)
             if any(move.kind == "prefill" for move in [*found, *made]):
-                made += self._make_room(now)  # a new head may have put the directory over its byte budget
+                made += self._make_room(now)  # the room that is left now may hold something in a better precision
             moves += found + made
             scopes = [scope for _, scope in several if scope not in rest]
             moves += learning.retire_outdated(self._house, scopes, now)
