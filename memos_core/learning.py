@@ -59,8 +59,8 @@ LEFT_ALONE = 7 * 86400.0
 @dataclass(frozen=True, slots=True)
 class How:
     """How a module is made. imitate: what is learned is what the model says with the texts in its context, instead of the texts' own
-    statements. progress: show a bar. stop: asked after each step; True cancels, and nothing is kept. pause: asked after each step; True stops
-    (Paused), for another time, once there is something new to go on from, and at once where a request is in flight."""
+    statements. progress: show a bar. stop: asked after each step; True cancels, and nothing is kept. pause: asked after each step; True
+    stops (Paused), for another time, once there is something new to go on from, and at once where a request is in flight."""
 
     form: ParameterForm = ParameterForm.PREFIX
     seed: int = 0
@@ -244,7 +244,7 @@ def retire(
 def _retired(
     house: House, cubes: Sequence[MemCube], state: State, action: str, now: datetime, move: Move, scope: Scope, also: Sequence[Change] = ()
 ) -> bool:  # fmt: skip
-    """The scheduler's retiring, with its record. False when somebody has changed or erased one of them meanwhile: the next tick decides anew."""
+    """The scheduler's retiring, with its record. False when somebody has changed or erased one meanwhile: the next tick decides anew."""
     try:
         retire(house, cubes, state, action, LOCAL_OWNER, now, [move.reason] * len(cubes), [*also, Record(move, scope, now)])
     except (NotFound, VersionConflict):
@@ -333,7 +333,7 @@ def learnable(house: House, view: Snapshot, cubes: Sequence[MemCube], scope: Sco
 
 
 def tried(view: Snapshot, scope: Scope, thresholds: Thresholds, now: datetime) -> tuple[list[frozenset[CubeId]], list[frozenset[CubeId]]]:
-    """Sources of a scope's modules that were rejected, and of those that were rejected or taken off lately; those that say what they said then."""
+    """Sources of a scope's modules that were rejected, and of those that were rejected or taken off lately, which say what they said then."""
     failed, lately = [], []
     for module in view.modules(now, scope):
         if module.state not in (State.REJECTED, State.ARCHIVED) or not (sources := _as_taught(view, module, now)):

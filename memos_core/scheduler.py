@@ -316,8 +316,8 @@ class Scheduler(Holding):
         return [*moves, *made], rest
 
     def _let_in(self, wanted: Sequence[_Wanted], now: datetime, go_on: Callable[[], bool] = lambda: True) -> tuple[list[Move], set[Scope]]:
-        """Make the heads that there is room for, and make room first, so that the byte budget holds after every step. Also the scopes for which
-        there was no time."""
+        """Make the heads that there is room for, and make room first, so that the byte budget holds after every step. Also the scopes
+        for which there was no time."""
         if not wanted:
             return [], set()
         with self._house.store.read() as view:
@@ -351,8 +351,8 @@ class Scheduler(Holding):
         return True
 
     def _admitted(self, wanted: Sequence[_Wanted], kept: Sequence[Derived]) -> tuple[list[_Wanted], list[tuple[Move, list[Derived]]]]:
-        """The wanted heads that fit beside what stays, the one that grows least first; and what goes before them: what has less heat per byte,
-        and what a head that does not fit would have replaced, since that is out of date."""
+        """The wanted heads that fit beside what stays, the one that grows least first; and what goes before them: what has less heat
+        per byte, and what a head that does not fit would have replaced, since that is out of date."""
         leaving = {head.cube.id for each in wanted for head in each.replaces}
         rivals = self._held([head for head in kept if head.cube.id not in leaving])
         new = {
@@ -377,8 +377,9 @@ class Scheduler(Holding):
         return [each for _, each in sorted(admitted, key=lambda pair: pair[0])], going
 
     def _held(self, kept: Sequence[Derived]) -> list[Held]:
-        """KV as the policy sees it. A head that the scope's next turn cannot take, since it belongs to another model or system text than the
-        scope's last turn had, is worth what it has been used itself; or the heads of every system text there ever was would keep out the present one."""
+        """KV as the policy sees it. A head that the scope's next turn cannot take, since it belongs to another model or system text than
+        its last turn had, is worth what it has been used itself: or those of every system text there ever was would keep out the
+        present one."""
         with self._house.store.read() as view:
             system = {scope: view.last_system(scope) for scope in {head.cube.governance.scope for head in kept if head.is_head}}
         found = []

@@ -155,7 +155,7 @@ def test_a_training_goes_on_with_its_own_model_alone_and_is_given_up_in_time(mem
     other = HFEngine(tiny_model("llama", seed=1, max_position_embeddings=4096), tiny_tokenizer())  # of the same shape
     began: list[Any] = []
     distil = other.distil
-    other.distil = lambda *rest, state, **fields: began.append(state) or distil(*rest, state=state, **fields)  # type: ignore[method-assign, func-returns-value]
+    other.distil = lambda *rest, state, **fields: began.append(state) or distil(*rest, state=state, **fields)
     with MemOS.open(path, embedder=bag_of_words, engine=other, thresholds=EAGER) as again:
         assert "distil" in {move.kind for move in again.tick(NOW)} and began == [None]
         assert kept.read_bytes() == before, "it may be opened with the first model again"

@@ -204,7 +204,7 @@ def test_the_engine_reads_the_last_question_whatever_was_said_behind_it(memos: M
     cube = learned(memos)
     seen: list[tuple[str, list[str]]] = []
     chosen = memos._modules.chosen
-    memos._modules.chosen = lambda query, before, *rest: seen.append((query, list(before))) or chosen(query, before, *rest)  # type: ignore[method-assign, func-returns-value]
+    memos._modules.chosen = lambda query, before, *rest: seen.append((query, list(before))) or chosen(query, before, *rest)
     talk = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hi."}, *ASKED, {"role": "assistant", "content": "She"}]
     assert [module.key for module in memos._modules._router(talk, None, ANA)] == [memos._modules.load(cube.payload).key]
     assert seen == [(ASKED[0]["content"], ["Hello.", "Hi."])] and memos._modules._router(talk[1:2], None, ANA) == []
