@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from tiny_models import chat, tiny_model, tiny_tokenizer
+from tiny_models import SERVED, chat, tiny_model, tiny_tokenizer
 
+import memos_core.hf.distil as distil_module
 from memos_core.cube import Answer, ParameterForm, Report
 from memos_core.errors import Cancelled, EngineError, InvalidInput
 from memos_core.hf import HFEngine
@@ -17,7 +19,7 @@ from memos_core.hf.gate import BOUNDS, failed
 from memos_core.hf.lowrank import LowRank
 from memos_core.hf.module import Module
 from memos_core.hf.signals import ORDINARY
-from memos_core.hf.training import Settings
+from memos_core.hf.training import Settings, Weights
 from memos_core.lessons import Course, Lesson, course
 
 FACTS = [("1", "Ana is allergic to penicillin.", None), ("2", "Ben lives in Porto.", None)]
@@ -56,6 +58,31 @@ def test_what_is_taught_becomes_likelier_and_the_model_is_only_read(fresh: HFEng
     assert all(torch.equal(before[name], tensor) for name, tensor in fresh.model.state_dict().items())
     assert all(parameter.grad is None for parameter in fresh.model.parameters())
     assert torch.equal(fresh.next_token_logits(chat("Where does Ben live?"), reuse=False), plain)
+
+
+@pytest.mark.parametrize("kind", sorted(SERVED))
+def test_rows_that_are_read_side_by_side_do_not_see_each_other(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distil_module, "quick", nullcontext)  # in float32
+    engine = HFEngine(tiny_model(kind), tiny_tokenizer())
+    asked = {
+        "Where does Ana live?": "In Porto, near the sea.",
+        "What is the dose? Tell me, please.": "Nine.",
+        "Who?": "The doctor, or Ben.",
+    }
+    for form in ParameterForm:
+        rows = [engine._row(Lesson((("user", question),), reply, "teach")) for question, reply in asked.items()]
+        try:
+            weights = Weights(engine.model, form, Settings.of(form), 0, engine._start(START) if form is ParameterForm.PREFIX else None)
+        except EngineError:
+            continue  # none of its layers can be adapted
+        with torch.no_grad():
+            for parameter in weights.parameters:
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        engine._prepare(rows, form)
+        together, alone = engine._replies(rows, weights), [engine._replies([row], weights)[0] for row in rows]
+        for one, other, row in zip(together, alone, rows, strict=True):
+            assert one.shape == (len(row.reply), 320)
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("form", list(ParameterForm))

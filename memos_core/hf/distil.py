@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import DynamicCache, DynamicSlidingWindowLayer
 
 from memos_core.cube import ParameterForm
 from memos_core.errors import Cancelled, EngineError, InvalidInput
@@ -34,15 +34,15 @@ from memos_core.hf.module import Module
 from memos_core.hf.prompt import Message, shared
 from memos_core.hf.reply import Reply
 from memos_core.hf.reposition import Repositioning
+from memos_core.hf.signals import readable
 from memos_core.hf.training import (
     Row,
     Settings,
     Weights,
     apply,
     drawn,
-    expanded,
     handed_out,
-    past_of,
+    joined,
     quick,
     share,
     strayed,
@@ -254,47 +254,61 @@ class Distilling(Repositioning):
         """Logits [reply, vocabulary] behind which each token of the replies stands. Call it under the lock."""
         found: dict[int, Tensor] = {}
         for common in {row.common for row in rows}:
-            several = [place for place, row in enumerate(rows) if row.common == common]
-            found |= zip(several, self._alike(common, [rows[place] for place in several], weights), strict=True)
+            places = [place for place, row in enumerate(rows) if row.common == common]
+            found |= zip(places, self._alike(common, [rows[place] for place in places], weights), strict=True)
         return [found[place] for place in range(len(rows))]
 
     def _alike(self, common: int, rows: Sequence[Row], weights: Weights) -> list[Tensor]:
-        """The same for rows that begin with the same tokens."""
-        fixed = rows[0].past is not None
-        texts = [([] if fixed else row.before[common:]) + row.invocation + row.reply[:-1] for row in rows]
-        wide, most = max(map(len, texts)), max(len(row.reply) for row in rows)
+        """The same for rows that begin with the same tokens: in one call, or one by one where the model cannot keep them apart."""
         with adapted(self.model, weights.acting()):
-            past = past_of(rows) if fixed else self._begun(rows[0].before[:common], weights, len(rows))
-            behind = past[0][0].shape[2] if past else 0
-            before = [len(row.before) if fixed else behind for row in rows]
-            mask = torch.zeros((len(rows), behind + wide), dtype=torch.long)
-            positions = torch.zeros((len(rows), wide), dtype=torch.long)
-            ids = torch.zeros((len(rows), wide), dtype=torch.long)
-            for place, (text, start) in enumerate(zip(texts, before, strict=True)):
-                mask[place, behind - start : behind] = 1
-                mask[place, behind + wide - len(text) :] = 1
-                ids[place, wide - len(text) :] = torch.tensor(text)
-                positions[place, wide - len(text) :] = torch.arange(start, start + len(text))
-            with quick(self._device):
-                logits = self.model(
-                    input_ids=ids.to(self._device),
-                    attention_mask=mask.to(self._device),
-                    position_ids=positions.to(self._device),
-                    past_key_values=self._cache(past),
-                    use_cache=bool(past),
-                    logits_to_keep=most,
-                ).logits
-        return [logits[place, most - len(row.reply) :] for place, row in enumerate(rows)]
+            begun = None if rows[0].past is not None else self._begun(rows[0].before[:common], weights)
+            if self._keeps_apart():
+                return self._side_by_side(rows, begun, common)
+            return [logits for row in rows for logits in self._side_by_side([row], begun, common)]
 
-    def _begun(self, common: Sequence[int], weights: Weights, count: int) -> list[tuple[Tensor, Tensor]]:
-        """KV, for so many rows, of the prefix in training and of the tokens that all begin with, read once and learned through."""
+    def _side_by_side(self, rows: Sequence[Row], begun: list[tuple[Tensor, Tensor]] | None, common: int) -> list[Tensor]:
+        """The same for rows whose tokens stand one behind the other, each seeing its own alone. begun: KV that all of them stand behind."""
+        past = joined([row.past for row in rows if row.past is not None]) if begun is None else begun
+        texts = [([] if begun is None else row.before[common:]) + row.invocation + row.reply[:-1] for row in rows]
+        behind, total = past[0][0].shape[2] if past else 0, sum(map(len, texts))
+        sees = torch.zeros((total, behind + total), dtype=torch.bool)
+        positions: list[int] = []
+        wanted: list[int] = []
+        from_past = at = 0
+        for row, text in zip(rows, texts, strict=True):
+            end, start = at + len(text), len(row.before) if begun is None else behind
+            sees[at:end, from_past : from_past + start] = True
+            sees[at:end, behind + at : behind + end] = torch.ones((len(text), len(text)), dtype=torch.bool).tril()
+            positions += range(start, start + len(text))
+            wanted += range(end - len(row.reply), end)
+            at, from_past = end, from_past + start if begun is None else 0
+        mask = sees[None, None] if len(rows) > 1 else torch.ones((1, behind + total), dtype=torch.long)
+        with quick(self._device):
+            logits = self.model(
+                input_ids=torch.tensor([[token for text in texts for token in text]], device=self._device),
+                attention_mask=mask.to(self._device),
+                position_ids=torch.tensor([positions], device=self._device),
+                past_key_values=self._cache(past),
+                use_cache=bool(past),
+                logits_to_keep=torch.tensor(wanted, device=self._device),
+            ).logits[0]
+        return list(logits.split([len(row.reply) for row in rows]))
+
+    def _keeps_apart(self) -> bool:
+        """Whether the model attends by a mask of who sees whom as it is given, in all of its layers."""
+        config = self.model.config.get_text_config(decoder=True)
+        whole = not any(isinstance(layer, DynamicSlidingWindowLayer) for layer in DynamicCache(config=config).layers)
+        return whole and readable(self.model) and not getattr(config, "alibi", False)
+
+    def _begun(self, common: Sequence[int], weights: Weights) -> list[tuple[Tensor, Tensor]]:
+        """KV of the prefix in training and of the tokens that all begin with, learned through."""
         past = weights.prefix()
         if common:
             cache = self._cache(past) or DynamicCache(config=self.model.config)
             with quick(self._device):
                 self.model(input_ids=torch.tensor([list(common)], device=self._device), past_key_values=cache, logits_to_keep=1)
             past = [(layer.keys, layer.values) for layer in cache.layers]
-        return expanded(past, count)
+        return past
 
     def _cache(self, past: Sequence[tuple[Tensor, Tensor]]) -> DynamicCache | None:
         if not past:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import pad
 
 from memos_core.cube import ParameterForm
 from memos_core.errors import EngineError
@@ -60,9 +59,9 @@ class Settings:
         return self.steps or self.begin + self.a_fact * facts
 
 
-# These read all of the prompt in every step, which costs three times as much.
+# These read the turns anew in every step; under an activated LoRA their KV is fixed.
 OF_FORM: dict[ParameterForm, dict[str, Any]] = {
-    ParameterForm.LORA: {"rate": 4e-3, "begin": 12, "a_fact": 2, "taught": 6, "strangers": 2, "kept": 2},
+    ParameterForm.LORA: {"begin": 28, "a_fact": 4, "taught": 7, "strangers": 3, "kept": 3},
     ParameterForm.PREFIX: {"rate": 3e-2, "begin": 32, "a_fact": 3, "taught": 7, "strangers": 3, "kept": 4, "pull": 2.25},
 }
 
@@ -179,21 +178,10 @@ def quick(device: torch.device) -> Iterator[None]:
         yield
 
 
-def expanded(past: Sequence[tuple[Tensor, Tensor]], count: int) -> list[tuple[Tensor, Tensor]]:
-    """KV of one text for so many rows, without a copy."""
-    return [(keys.expand(count, -1, -1, -1), values.expand(count, -1, -1, -1)) for keys, values in past]
-
-
-def past_of(rows: Sequence[Row]) -> list[tuple[Tensor, Tensor]]:
-    """The base's KV of what stands before each turn, by layer [rows, heads, tokens, head_dim]."""
-    pasts = [row.past for row in rows if row.past is not None]
-    longest = max(past[0][0].shape[2] for past in pasts)
-
-    def filled(tensor: Tensor) -> Tensor:
-        return pad(tensor, (0, 0, longest - tensor.shape[2], 0))
-
+def joined(pasts: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> list[tuple[Tensor, Tensor]]:
+    """KV of several texts one behind the other, by layer [1, heads, tokens of all, head_dim]."""
     return [
-        (torch.cat([filled(past[layer][0]) for past in pasts]), torch.cat([filled(past[layer][1]) for past in pasts]))
+        (torch.cat([past[layer][0] for past in pasts], dim=2), torch.cat([past[layer][1] for past in pasts], dim=2))
         for layer in range(len(pasts[0]))
     ]
 
