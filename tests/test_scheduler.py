@@ -302,6 +302,14 @@ def test_a_frozen_head_stays_whatever_else_is_hot(memos: MemOS) -> None:
     assert [cube.id for cube in active_kv(memos)] == [head.id]
 
 
+def test_what_a_budget_above_archives_is_in_no_head_after_that_tick(memos: MemOS) -> None:
+    for session in ("one", "two"):
+        ask(memos, "allergic to penicillin", session)
+    assert [move.kind for move in memos.tick(NOW)] == ["prefill"] and memos.tick(NOW) == []
+    memos.set_budget("clinic", facts=1, now=NOW)  # in ana's own scope nothing has happened
+    assert [move.kind for move in memos.tick(NOW)] == ["archive", "drop"] and memos.tick(NOW) == []
+
+
 def test_a_head_that_has_no_room_any_more_is_dropped_on_record(tmp_path: Path) -> None:
     with open_with(tmp_path / "test.memos") as memos:
         for person, times in (("ana", 2), ("ben", 4)):
