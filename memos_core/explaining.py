@@ -5,6 +5,7 @@ Source: MemOS §4.2, policy-aware scheduling; that every placement can be asked 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,15 +14,15 @@ from memos_core.cube import Activation, CubeId, MemCube, Parameter, Plaintext, S
 from memos_core.heads import Derived, derived
 from memos_core.house import House
 from memos_core.learning import learnable, measured, tried
-from memos_core.lifespan import cools_at, strength
+from memos_core.lifespan import cools_at
 from memos_core.modules import standing
 from memos_core.plan import line
 from memos_core.policy import Candidate, MoveKind, Thresholds
-from memos_core.readiness import Condition, choose_module, head_conditions, module_conditions, untried
+from memos_core.readiness import Condition, choose_module, head_conditions, module_conditions, pays, room_in_head, untried
 from memos_core.store import agenda, records, uses
 from memos_core.store.agenda import Moved
 from memos_core.store.snapshot import AuditEntry, Snapshot
-from memos_core.value import Value, value
+from memos_core.value import Speed, Value, value
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def explained(
         hot = view.heads([id for id, _ in together], now)
         tasks = uses.by_task(view, cube.id)
         speed = measured(view, house.speed, now, scope)
-        held, prospects = _prospects(house, view, cube, kept, thresholds, now)
+        held, prospects = _prospects(house, view, cube, kept, thresholds, now, speed)
     tokens, size = _weight(house, cube, kept)
     shares = [(hot[id].usage.heat, min(count / max(hot[id].usage.recalls, 1), 1.0)) for id, count in together if id in hot]
     worth = value(cube.usage, tokens, size, speed, thresholds.horizon_seconds, together=shares, tasks=tasks, task=task)
@@ -125,11 +126,11 @@ def _weight(house: House, cube: MemCube, kept: list[Derived]) -> tuple[int, int]
 
 
 def _prospects(
-    house: House, view: Snapshot, cube: MemCube, kept: list[Derived], thresholds: Thresholds, now: datetime
+    house: House, view: Snapshot, cube: MemCube, kept: list[Derived], thresholds: Thresholds, now: datetime, speed: Speed
 ) -> tuple[tuple[CubeId, ...], tuple[Prospect, ...]]:
     if isinstance(cube.payload, Plaintext):
-        return _of_text(house, view, cube, kept, thresholds, now)
-    frozen = Condition("frozen", "yes" if cube.governance.frozen else "no", "no", "freeze(id, False)" if cube.governance.frozen else "")
+        return _of_text(house, view, cube, kept, thresholds, now, speed)
+    frozen = _unfrozen([cube])
     if cube.state is not State.ACTIVE:
         return (), ()
     if isinstance(cube.payload, Parameter):
@@ -155,15 +156,23 @@ def _prospects(
     return (), (Prospect("drop", (changed,)), Prospect("drop", (frozen, cools), when))
 
 
+def _unfrozen(cubes: Sequence[MemCube]) -> Condition:
+    frozen = [cube.id for cube in cubes if cube.governance.frozen]
+    return Condition("frozen", "yes" if frozen else "no", "no", f"freeze({frozen[0]!r}, False)" if frozen else "")
+
+
 def _cools(threshold: float, when: datetime) -> str:
     return f"cools below {threshold:g} on {when.date().isoformat()}"
 
 
 def _of_text(
-    house: House, view: Snapshot, cube: MemCube, kept: list[Derived], thresholds: Thresholds, now: datetime
+    house: House, view: Snapshot, cube: MemCube, kept: list[Derived], thresholds: Thresholds, now: datetime, speed: Speed
 ) -> tuple[tuple[CubeId, ...], tuple[Prospect, ...]]:
     scope = cube.governance.scope
-    heads = [head.cube.id for head in kept if head.is_head and head.problem is None and cube.id in head.source_ids]
+    standing_heads = [head for head in kept if head.is_head and head.problem is None]
+    heads = [head.cube.id for head in standing_heads if cube.id in head.source_ids]
+    frozen = _unfrozen([head.cube for head in standing_heads])
+    number = view.scope_number(scope)
     standings = [standing(view, module, now) for module in view.modules(now, scope) if module.state is State.ACTIVE]
     knowing = [each.cube.id for each in standings if each.problem is None and cube.id in each.internalised]
     prospects = []
@@ -172,14 +181,17 @@ def _of_text(
         cools = Condition(
             "heat", f"{cube.usage.heat:.2f}", f"below {thresholds.stay_heat:g}", "" if when <= now else _cools(thresholds.stay_heat, when)
         )
-        prospects.append(Prospect("drop", (cools,), when))
+        prospects.append(Prospect("drop", (frozen, cools), when))
     else:
         able = Condition(
             "model", "keeps KV" if house.reuses else "takes text", "keeps KV", "" if house.reuses else "an engine that keeps KV"
         )
-        outside = Candidate(cube, 0, False, view.text_since([cube])[cube.id])
-        prospects.append(Prospect("prefill", (able, *head_conditions(outside, thresholds, now))))
-    number = view.scope_number(scope)
+        warm = view.hot_in(number, thresholds.stay_heat, now) if number is not None else []
+        inside, since = {id for head in standing_heads for id in head.source_ids}, view.text_since([cube, *warm])
+        rivals = [_candidate(house, each, each.id in inside, since) for each in warm if each.id != cube.id]
+        outside = _candidate(house, cube, False, since)
+        room = room_in_head(outside, rivals, thresholds, now)
+        prospects.append(Prospect("prefill", (able, frozen, *head_conditions(outside, thresholds, now), room)))
     hot = view.hot_in(number, thresholds.parameter_heat, now) if number is not None else []
     others = learnable(house, view, hot, scope, now)
     ready = sum(all(each.met for each in module_conditions(other, thresholds, now)) for other in others if other.cube.id != cube.id)
@@ -193,7 +205,16 @@ def _of_text(
     (mine,) = learnable(house, view, [cube], scope, now)
     chosen = choose_module([mine, *(other for other in others if other.cube.id != cube.id)], thresholds, now)
     before = untried([each.cube.id for each in chosen], *tried(view, scope, thresholds, now))
-    prospects.append(Prospect("distil", (*module_conditions(mine, thresholds, now), company, before)))
+    conditions = module_conditions(mine, thresholds, now)
+    learns = Condition(
+        "model", "takes modules" if house.learns else "takes none", "takes modules", "" if house.learns else "an engine that takes modules"
+    )
+    full = mine not in chosen and all(condition.met for condition in conditions)
+    place = Condition(
+        "place", "none" if full else "one", "one", f"time: the {thresholds.parameter_most} hottest go into a module first" if full else ""
+    )
+    gain = [pays(chosen, thresholds, speed)[0]] if len(chosen) >= thresholds.parameter_facts else []
+    prospects.append(Prospect("distil", (learns, *conditions, company, place, before, *gain)))
     if (expires := cube.governance.expires_at) is not None:
         past = Condition(
             "now", now.isoformat(timespec="seconds"), f"{expires.isoformat(timespec='seconds')}", "" if expires <= now else "time"
@@ -201,6 +222,10 @@ def _of_text(
         prospects.append(Prospect("expire", (past,), expires))
     prospects += _over_budget(view, cube, now)
     return (*heads, *knowing), tuple(prospects)
+
+
+def _candidate(house: House, cube: MemCube, inside: bool, since: Mapping[CubeId, datetime]) -> Candidate:
+    return Candidate(cube, house.count(line(cube)) + 1, inside, since[cube.id])
 
 
 def _over_budget(view: Snapshot, cube: MemCube, now: datetime) -> list[Prospect]:
@@ -212,7 +237,7 @@ def _over_budget(view: Snapshot, cube: MemCube, now: datetime) -> list[Prospect]
         may = Condition("kept", "yes" if kept else "no", "no", "contested memories and those of priority 1 are kept" if kept else "")
         weak = policy.too_much(held := records.fading(view, scope, now), budget)
         over = cube.id in {held.ids[place] for place in weak}
-        has = f"strength {strength(cube, now):.2g}"
+        has = f"strength {2.0 ** -held.halvings[held.ids.index(cube.id)]:.2g}" if cube.id in held.ids else "none"
         found.append(
             Prospect("archive", (may, Condition("budget", has, str(budget), "" if over else "stronger memories enough to fill it")))
         )

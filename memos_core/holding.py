@@ -12,6 +12,7 @@ from typing import Any
 
 from memos_core.changes import Add, Change, Record, Revise, restated
 from memos_core.cube import LOCAL_OWNER, Activation, ActivationForm, Actor, MemCube, Precision, Scope, SemanticType, State
+from memos_core.errors import MemosError
 from memos_core.heads import Derived
 from memos_core.house import House
 from memos_core.policy import Move
@@ -97,7 +98,13 @@ class Holding:
         changes: list[Change] = [Add(cube, who, parents=parents, relation=relation, detail=reason)]
         changes += [archived(head.cube, "drop", now, f"replaced by {cube.id}") for head in replaces]
         changes += [Record(move, scope, now, cube.id)] if move is not None else []
-        self._house.store.commit(changes)
+        try:
+            self._house.store.commit(changes)
+        except MemosError:  # what it was made of has been forgotten meanwhile, perhaps: nothing of that stays
+            self._house.store.discard(blob)
+            if self._house.reuses:
+                self._house.engine.forget_scope(scope)
+            raise
         return cube
 
     def freeze(self, cubes: Sequence[MemCube], frozen: bool, actor: Actor, now: datetime) -> None:

@@ -72,6 +72,11 @@ class House:
         return self.engine is not None and "activation" in self.engine.capabilities
 
     @property
+    def learns(self) -> bool:
+        """Whether the engine takes modules, and can make them."""
+        return "parameter" in getattr(self.engine, "capabilities", ()) and hasattr(self.engine, "distil")
+
+    @property
     def speed(self) -> Speed:
         """How fast the engine has been measured to be."""
         rates = getattr(self.engine, "rates", None)

@@ -7,9 +7,10 @@ the text stays active; text is never given up for weights.
 from __future__ import annotations
 
 import hmac
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,7 +36,8 @@ from memos_core.cube import (
     new_id,
     text_of,
 )
-from memos_core.errors import Cancelled, InvalidInput
+from memos_core.errors import Cancelled, InvalidInput, MemosError, NotFound, VersionConflict
+from memos_core.heads import problem_of
 from memos_core.house import House
 from memos_core.lessons import PLAIN_TEXTS, Course, course
 from memos_core.modules import standing
@@ -50,13 +52,15 @@ DISTILLED = "distilled from"
 OUTDATED = "distilled again, since a source was outdated"
 CLEARLY = 3.0
 """Nats by which an answer has to be likelier with a module than without, per answer, to count as what the module says."""
+LEFT_ALONE = 7 * 86400.0
+"""Seconds after which a training that nobody has gone on with is given up."""
 
 
 @dataclass(frozen=True, slots=True)
 class How:
     """How a module is made. imitate: what is learned is what the model says with the texts in its context, instead of the texts' own
-    statements. progress: show a bar. stop: asked after each step; True cancels, and nothing is kept. pause: asked once some steps can be
-    gone on from; True stops there (Paused), for another time."""
+    statements. progress: show a bar. stop: asked after each step; True cancels, and nothing is kept. pause: asked after each step; True
+    stops (Paused), for another time, once there is something new to go on from, and at once where a request is in flight."""
 
     form: ParameterForm = ParameterForm.PREFIX
     seed: int = 0
@@ -100,8 +104,8 @@ def learn(
 ) -> MemCube:  # fmt: skip
     """A module of some plaintext, examined: active, or rejected. also: what is committed together with it; moved: what is recorded of it.
 
-    Killed or paused half-way, it goes on where it was when asked for again. Raises InvalidInput, EngineError, Cancelled or Paused; then nothing
-    was kept.
+    Killed or paused half-way, it goes on where it was when asked for again. Raises InvalidInput, EngineError, Cancelled, Paused, or NotFound
+    when one of the texts is forgotten meanwhile; then nothing was kept.
     """
     # in the order in which it was said, whatever the ids: equal texts make equal modules
     sources = sorted(sources, key=lambda cube: (cube.identifiers.occurred_at, text_of(cube)))
@@ -112,11 +116,14 @@ def learn(
 
         def told(step: int, loss: float) -> bool:
             bar(step, loss)
-            if kept_once and how.pause is not None and how.pause():
-                raise Paused
+            if how.pause is not None and how.pause() and (kept_once or house.traffic.in_flight(house.engine)):
+                raise Paused  # out of time once it can be gone on from, but for a request at once
             return how.stop is None or not how.stop()
 
         def kept_state(state: Any) -> None:
+            with house.store.read() as view:
+                if len(view.lengths([cube.id for cube in sources])) < len(sources):
+                    raise NotFound("one of the texts has been forgotten meanwhile; nothing is made of it")
             write_durably(unfinished, house.engine.state_bytes(state))
             kept_once.append(True)
 
@@ -135,12 +142,12 @@ def learn(
             state=house.engine.state_of(unfinished),
         )
         report = house.engine.examine(made.module, lessons, made.seconds)
-    except Cancelled:
+        cube = keep(house, made.module, report, scope, sources, who, now, reason, also=also, moved=moved)
+    except (Cancelled, NotFound):
         unfinished.unlink(missing_ok=True)
         raise
     finally:
         bar(None, 0.0)
-    cube = keep(house, made.module, report, scope, sources, who, now, reason, also=also, moved=moved)
     unfinished.unlink(missing_ok=True)
     return cube
 
@@ -149,8 +156,16 @@ def _unfinished(house: House, sources: Sequence[MemCube], how: How) -> Path:
     """Where a training under way is kept: a name that tells nothing of what is in it."""
     folder = house.store.path / "unfinished"
     folder.mkdir(exist_ok=True)
-    what = ["unfinished", how.form, str(how.seed), repr(how.settings), str(how.imitate), *(f"{cube.id} {cube.version}" for cube in sources)]
+    what = ["unfinished", house.engine.base_identity.key, how.form, str(how.seed), repr(how.settings), str(how.imitate)]
+    what += [f"{cube.id} {cube.version}" for cube in sources]
     return folder / hmac.digest(house.store.secret, dumps(what).encode(), "sha256").hex()
+
+
+def sweep(house: House, now: datetime) -> None:
+    """Remove what trainings have left that nobody goes on with: their texts have changed since, or the model."""
+    for path in (house.store.path / "unfinished").glob("*"):
+        if min(now.timestamp(), time.time()) - path.stat().st_mtime > LEFT_ALONE:
+            path.unlink(missing_ok=True)
 
 
 def _bar(how: How, lessons: Course) -> Callable[[int | None, float], None]:
@@ -207,7 +222,11 @@ def keep(
     detail = f"{reason}; rejected: {'; '.join(failed)}" if failed else reason
     parents = tuple((source.id, source.version) for source in sources)
     record = [Record(moved(cube), scope, now, cube.id)] if moved is not None else []
-    house.store.commit([Add(cube, who, parents=parents, relation=DISTILLED, detail=detail), *also, *record])
+    try:
+        house.store.commit([Add(cube, who, parents=parents, relation=DISTILLED, detail=detail), *also, *record])
+    except MemosError:  # a source has been forgotten meanwhile, perhaps: no weights of it stay
+        house.store.discard(payload.blob)
+        raise
     return cube
 
 
@@ -222,6 +241,17 @@ def retire(
         house.store.settle()
 
 
+def _retired(
+    house: House, cubes: Sequence[MemCube], state: State, action: str, now: datetime, move: Move, scope: Scope, also: Sequence[Change] = ()
+) -> bool:  # fmt: skip
+    """The scheduler's retiring, with its record. False when somebody has changed or erased one meanwhile: the next tick decides anew."""
+    try:
+        retire(house, cubes, state, action, LOCAL_OWNER, now, [move.reason] * len(cubes), [*also, Record(move, scope, now)])
+    except (NotFound, VersionConflict):
+        return False
+    return True
+
+
 def retire_outdated(house: House, scopes: Sequence[Scope], now: datetime) -> list[Move]:
     """Modules whose sources have changed become stale, and what is left of those is queued to be distilled anew."""
     moves = []
@@ -233,8 +263,8 @@ def retire_outdated(house: House, scopes: Sequence[Scope], now: datetime) -> lis
                 continue
             move, left = Move("stale", (each.cube.id,), each.problem), tuple(source.id for source in each.sources if _may_be_taught(source))
             queued = [Queue(scope, each.payload.form, left)] if each.payload.report is not None and left else []
-            retire(house, [each.cube], State.STALE, "stale", LOCAL_OWNER, now, [move.reason], [*queued, Record(move, scope, now)])
-            moves.append(move)
+            if _retired(house, [each.cube], State.STALE, "stale", now, move, scope, queued):
+                moves.append(move)
     return moves
 
 
@@ -249,22 +279,19 @@ def retire_cold(house: House, thresholds: Thresholds, scopes: Sequence[Scope], n
         with house.store.read() as view:
             found = view.modules(now, scope)
         cold = decide_cold(found, thresholds, now)
-        take_off([cube for move in cold for cube in found if cube.id in move.ids], house, now, cold)
-        moves += cold
+        moves += take_off(found, house, scope, now, cold)
     return moves
 
 
-def take_off(cubes: Sequence[MemCube], house: House, now: datetime, moves: Sequence[Move]) -> None:
-    """Revert modules, each move in a commit of its own."""
-    for move in moves:
-        mine = [cube for cube in cubes if cube.id in move.ids]
-        record = Record(move, mine[0].governance.scope, now)
-        retire(house, mine, State.ARCHIVED, "revert", LOCAL_OWNER, now, [move.reason] * len(mine), [record])
+def take_off(cubes: Sequence[MemCube], house: House, scope: Scope, now: datetime, moves: Sequence[Move]) -> list[Move]:
+    """Revert modules of a scope, each move in a commit of its own; those that were made."""
+    mine = {move: [cube for cube in cubes if cube.id in move.ids] for move in moves}
+    return [move for move in moves if _retired(house, mine[move], State.ARCHIVED, "revert", now, move, scope)]
 
 
 def queue_hot(house: House, number: int, scope: Scope, thresholds: Thresholds, now: datetime) -> None:
     """Queue what the policy wants to have distilled of a scope, unless something of it is queued already."""
-    if not thresholds.distil or not hasattr(house.engine, "distil"):
+    if not thresholds.distil or not house.learns:
         return
     with house.store.read() as view:
         if any(place == scope for _, place, *_ in view.retraining()):
@@ -278,14 +305,14 @@ def queue_hot(house: House, number: int, scope: Scope, thresholds: Thresholds, n
 
 
 def queue(house: House, scope: Scope, move: Move, now: datetime) -> None:
-    """Have a move's memories distilled, by this tick or a later one. Nothing when that is queued, or done, already."""
+    """Have a move's memories distilled, by this tick or a later one. Nothing when that is queued already, or done, or was rejected."""
     with house.store.read() as view:
         wanted = set(move.ids)
         queued = any(place == scope and set(ids) == wanted for _, place, _, ids in view.retraining())
-        done = any(
-            cube.state is State.ACTIVE and {parent for parent, _ in view.parents(cube.id)} == wanted for cube in view.modules(now, scope)
-        )
-    if not queued and not done:
+        modules = view.modules(now, scope)
+        done = any(cube.state is State.ACTIVE and {parent for parent, _ in view.parents(cube.id)} == wanted for cube in modules)
+        failed = any(cube.state is State.REJECTED and _as_taught(view, cube, now) == wanted for cube in modules)
+    if not queued and not done and not failed:
         house.store.commit([Queue(scope, How().form, move.ids, move.reason, move.seconds)])
 
 
@@ -306,16 +333,28 @@ def learnable(house: House, view: Snapshot, cubes: Sequence[MemCube], scope: Sco
 
 
 def tried(view: Snapshot, scope: Scope, thresholds: Thresholds, now: datetime) -> tuple[list[frozenset[CubeId]], list[frozenset[CubeId]]]:
-    """Sources of a scope's modules that were rejected, and of those that were rejected or taken off lately."""
+    """Sources of a scope's modules that were rejected, and of those that were rejected or taken off lately, which say what they said then."""
     failed, lately = [], []
     for module in view.modules(now, scope):
-        sources = frozenset(parent for parent, _ in view.parents(module.id))
+        if module.state not in (State.REJECTED, State.ARCHIVED) or not (sources := _as_taught(view, module, now)):
+            continue
         if module.state is State.REJECTED:
             failed.append(sources)
-        recent = (now - module.identifiers.updated_at).total_seconds() < thresholds.module_settle_seconds
-        if recent and module.state in (State.REJECTED, State.ARCHIVED):
+        if now < may_again(module, thresholds):
             lately.append(sources)
     return failed, lately
+
+
+def may_again(module: MemCube, thresholds: Thresholds) -> datetime:
+    """From when on what a rejected or archived module was made of may be distilled again."""
+    return module.identifiers.updated_at + timedelta(seconds=thresholds.module_settle_seconds)
+
+
+def _as_taught(view: Snapshot, module: MemCube, now: datetime) -> frozenset[CubeId]:
+    """The sources of a module that stand and say what they said when it was made."""
+    parents = view.parents(module.id)
+    heads = view.heads([parent for parent, _ in parents], now)
+    return frozenset(parent for parent, version in parents if problem_of(view, heads.get(parent), parent, version, now) is None)
 
 
 def measured(view: Snapshot, speed: Speed, now: datetime, scope: Scope) -> Speed:
@@ -336,7 +375,7 @@ def learn_again(house: House, now: datetime, go_on: Callable[[], bool], scopes: 
     moves, unfinished = [], set()
     with house.store.read() as view:
         waiting = view.retraining()
-    for number, scope, form, ids in waiting if hasattr(house.engine, "distil") else ():
+    for number, scope, form, ids in waiting if house.learns else ():
         if not go_on():
             unfinished.add(scope)
             continue
@@ -353,7 +392,7 @@ def learn_again(house: House, now: datetime, go_on: Callable[[], bool], scopes: 
             cube = learn(house, sources, scope, how, LOCAL_OWNER, now, reason or OUTDATED, also=done, moved=moved)
         except InvalidInput:  # what is left cannot be asked about
             house.store.commit(done)
-        except Paused:
+        except (Paused, NotFound):  # of texts that are forgotten meanwhile, the next tick takes what is left
             unfinished.add(scope)
         else:
             moves.append(moved(cube))
@@ -362,8 +401,8 @@ def learn_again(house: House, now: datetime, go_on: Callable[[], bool], scopes: 
             stale = [cube for cube in view.modules(now, scope) if cube.state is State.STALE] if scope not in unfinished else []
         for module in stale:
             move = Move("archive", (module.id,), "outdated")
-            retire(house, [module], State.ARCHIVED, "archive", LOCAL_OWNER, now, [move.reason], [Record(move, scope, now)])
-            moves.append(move)
+            if _retired(house, [module], State.ARCHIVED, "archive", now, move, scope):
+                moves.append(move)
     return moves, unfinished
 
 

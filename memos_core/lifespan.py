@@ -113,11 +113,3 @@ def halvings(age: Any, uses: Any, priority: Any) -> Any:
     base 2, the half-life and the part of priority are ours.
     """
     return age * (1.0 - priority) / (FADE_HALF_LIFE * (1.0 + uses))
-
-
-def strength(cube: MemCube, now: datetime) -> float:
-    """How well it is remembered at a time, 0 to 1: from its priority, how recently and how often it was used or said again."""
-    said, used = cube.identifiers.occurred_at, cube.usage.last_used_at
-    age = max((now - (max(said, used) if used else said)).total_seconds(), 0.0)
-    uses = cube.usage.recalls + cube.identifiers.mentions - 1
-    return float(2.0 ** -halvings(age, uses, cube.governance.priority))

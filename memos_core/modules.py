@@ -179,12 +179,15 @@ class Modules:
                 usable = [each for cube in heads.values() if (each := standing(view, cube, datetime.now(UTC))).problem is None]
             mine = [each for each in usable if each.cube.governance.scope in ancestors(as_scope(scope))]
             return [self.load(each.payload) for each in mine if self._usable(each)]
-        talk = [str(message.get("content", "")) for message in messages if message.get("role") in ("user", "assistant")]
-        users = [str(message.get("content", "")) for message in messages if message.get("role") == "user"]
-        if not users:
+        talk = [
+            (message.get("role"), str(message.get("content", ""))) for message in messages if message.get("role") in ("user", "assistant")
+        ]
+        last = max((place for place, (role, _) in enumerate(talk) if role == "user"), default=None)
+        if last is None:
             return []
-        now = datetime.now(UTC)
-        return [self.load(each.standing.payload) for each in self.chosen(strip_blocks(users[-1]), talk[:-1], as_scope(scope), now)]
+        before = [text for _, text in talk[:last]]  # what comes behind it is what a tool call or an answer begun says
+        found = self.chosen(strip_blocks(talk[last][1]), before, as_scope(scope), datetime.now(UTC))
+        return [self.load(each.standing.payload) for each in found]
 
     def _profiles(self, scope: Scope) -> list[tuple[MemCube, Profile]]:
         """The active modules of the scope, and those above it that were made elsewhere, with what they are for."""
@@ -193,10 +196,9 @@ class Modules:
             if self._known[0] != latest:
                 cubes = [cube for cube in view.modules(datetime.now(UTC)) if cube.state is State.ACTIVE]
                 before = {cube.id: profile for each in self._known[1].values() for cube, profile in each}
-                sources = {cube.id: standing(view, cube, datetime.now(UTC)).sources for cube in cubes}
                 found: dict[Scope, list[tuple[MemCube, Profile]]] = {}
                 for cube in cubes:
-                    profile = before.get(cube.id) or profile_of(self._house, cube, sources[cube.id])
+                    profile = before.get(cube.id) or profile_of(self._house, cube, standing(view, cube, datetime.now(UTC)).sources)
                     found.setdefault(cube.governance.scope, []).append((cube, profile))
                 self._known = (latest, found)
                 usable = {cube.payload.blob for cube in cubes if isinstance(cube.payload, Parameter)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,8 @@ from memos_core.modules import Modules, standing
 from memos_core.parse import as_member
 from memos_core.policy import NO_TRAINING
 from memos_core.revise import as_ids
+
+_LOG = logging.getLogger("memos_core")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Parameters(Bound):
         """Take in an adapter made elsewhere: a PEFT directory with safetensors. It acts on requests at or below the scope that are near to
         its description. licence: a note on what it may be used for.
 
+        Where it names another base model than this one is called, that is logged as a warning: its shape is what is checked.
         Raises InvalidInput for what is no such adapter, IdentityMismatch for one of another model's shape, AccessDenied or NotAvailable.
         """
         clock, place = as_time(now, "now"), as_scope(scope)
@@ -72,6 +76,11 @@ class Parameters(Bound):
         engine, about = self._able("installing a module"), as_text(description, "description")
         module = engine.module_in(Path(directory))
         engine.check_module(module)
+        base, own = module.config.get("base_model_name_or_path"), getattr(engine.model.config, "_name_or_path", None)
+        if base and own and Path(base).name.lower() != Path(own).name.lower():  # names tell nothing for sure: a directory may have any
+            _LOG.warning(
+                "the adapter in %s says that it was made for %s, and this model is called %s: its shape fits", directory, base, own
+            )
         cube = keep(
             self._house, module, None, place, (), who, clock, f"installed by {'/'.join(who)}", name or Path(directory).name, about, licence
         )

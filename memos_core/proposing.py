@@ -97,8 +97,8 @@ def proposed(house: House, place: Scope, now: datetime) -> list[MemCube]:
     return [cube for cube in found if contains(place, cube.governance.scope)]
 
 
-def accept(house: House, scheduler: Scheduler, cube: MemCube, who: Actor, now: datetime) -> list[MemCube]:
-    """A proposal that is taken up, and what was computed of it."""
+def accept(house: House, scheduler: Scheduler, cube: MemCube, who: Actor, now: datetime, move: Move | None = None) -> list[MemCube]:
+    """A proposal that is taken up, and what was computed of it. move: of its KV, to be recorded, where the policy takes it up."""
     with house.store.read() as view:
         messages = records.sources(view, cube.id, PROPOSED, now)
     if cube.state is not State.QUARANTINED or not messages:
@@ -108,7 +108,7 @@ def accept(house: House, scheduler: Scheduler, cube: MemCube, who: Actor, now: d
     scope, reason = cube.governance.scope, f"accepted by {'/'.join(who)}"
     if cube.identifiers.semantic_type is SemanticType.TEMPLATE:
         from_user = any(message.identifiers.role == "user" for message in messages)
-        return [taken, scheduler.prefill([taken], scope, None, now, reason)] if house.reuses and from_user else [taken]
+        return [taken, scheduler.prefill([taken], scope, None, now, reason, move=move)] if house.reuses and from_user else [taken]
     pairs = [(text_of(message), bare) for message in messages if (bare := without(text_of(message), text_of(cube)))]
     if not pairs or not hasattr(house.engine, "capture"):
         return [taken]

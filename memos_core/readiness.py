@@ -126,6 +126,15 @@ def choose_head(candidates: Sequence[Candidate], thresholds: Thresholds, now: da
     return chosen
 
 
+def room_in_head(candidate: Candidate, others: Sequence[Candidate], thresholds: Thresholds, now: datetime) -> Condition:
+    """That there is room in the head for a memory that deserves it, beside what is hotter per token."""
+    chosen = choose_head([candidate, *others], thresholds, now)
+    spent = sum(each.tokens for each in chosen if each.cube.id != candidate.cube.id)
+    full = candidate not in chosen and all(condition.met for condition in head_conditions(candidate, thresholds, now))
+    missing = "room beside memories that are hotter per token" if spent else "a shorter text, or a larger head_tokens"
+    return Condition("tokens", f"{candidate.tokens}", f"at most {thresholds.head_tokens - spent}", missing if full else "")
+
+
 def decide_head(
     candidates: Sequence[Candidate], current: frozenset[CubeId] | None, thresholds: Thresholds, now: datetime, speed: Speed = NO_SPEED
 ) -> Move | None:
@@ -173,6 +182,15 @@ def untried(ids: Collection[CubeId], failed: Collection[frozenset[CubeId]], late
     return Condition("tried before", "no", "no")
 
 
+def pays(worthy: Sequence[Learnable], thresholds: Thresholds, speed: Speed) -> tuple[Condition, float, float]:
+    """That a module of these saves what its training costs; the seconds that it saves within the horizon, and those that it costs."""
+    saved = speed.computing(sum(expected_uses(each.cube.usage.heat, thresholds.horizon_seconds) * each.tokens for each in worthy))
+    cost = len(worthy) * speed.distil
+    least = thresholds.idle_worth * cost
+    missing = "" if saved > 0 and saved >= least else "more recalls" if speed.prefill else "a measured rate of prefilling: a first request"
+    return Condition("seconds saved", f"{saved:.3g}", f"at least {least:.3g}", missing), saved, cost
+
+
 def decide_module(
     candidates: Sequence[Learnable],
     failed: Collection[frozenset[CubeId]],
@@ -191,9 +209,8 @@ def decide_module(
     ids = tuple(sorted(each.cube.id for each in worthy))
     if len(ids) < thresholds.parameter_facts or not untried(ids, failed, lately).met:
         return None
-    saved = speed.computing(sum(expected_uses(each.cube.usage.heat, thresholds.horizon_seconds) * each.tokens for each in worthy))
-    cost = len(ids) * speed.distil
-    if saved <= 0 or saved < thresholds.idle_worth * cost:
+    worth_it, saved, cost = pays(worthy, thresholds, speed)
+    if not worth_it.met:
         return None
     recalls = sum(each.cube.usage.recalls for each in worthy)
     reason = (

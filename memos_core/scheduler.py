@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from memos_core import budgeting, learning, policy
-from memos_core.changes import Change, Record
+from memos_core.changes import Record
 from memos_core.cube import LOCAL_OWNER, Activation, MemCube, Plaintext, Precision, Scope, State
-from memos_core.errors import NotFound, VersionConflict
+from memos_core.errors import InvalidInput, NotFound, VersionConflict
 from memos_core.heads import Derived, derived, effective_system, find_head
 from memos_core.holding import Holding, archived
 from memos_core.house import House
@@ -56,15 +56,17 @@ class Scheduler(Holding):
                 review.refresh()
                 moves = budgeting.expire(self._house, now, go_on)
                 review.refresh()
+                moves += self._habits(review, now, go_on)  # what is accepted counts for the budgets
+                review.refresh()
                 moves += self._keep_to_budgets(review, now, go_on)
                 review.refresh()
                 moves += self._forms(review, now, go_on)
-                moves += self._habits(review, now, go_on)
                 moves += self._upkeep(review, now, go_on)
                 self._prefetch_live(now, go_on)
                 self._house.store.settle()
                 if review.files_due() and go_on():
                     self._house.store.collect_orphans(now)
+                    learning.sweep(self._house, now)
                     review.done(ORPHANS, EVERYTHING, now + FILES_EVERY)
             finally:
                 review.close()
@@ -96,11 +98,19 @@ class Scheduler(Holding):
             if self.thresholds.accept_proposals and found:
                 with self._house.store.read() as view:
                     cubes = view.heads([id for move in found for id in move.ids], now)
-                for cube in cubes.values():
-                    accept(self._house, self, cube, LOCAL_OWNER, now)
+                found += [move for cube in cubes.values() for move in self._accept(cube, now)]
             moves += found
             review.done(HABITS, number, None)
         return moves
+
+    def _accept(self, cube: MemCube, now: datetime) -> list[Move]:
+        """Take up a proposal; what is computed of a template is a move."""
+        move = Move("prefill", (cube.id,), "its template has been accepted by the policy")
+        try:
+            made = accept(self._house, self, cube, LOCAL_OWNER, now, move)
+        except (NotFound, VersionConflict):  # somebody has decided on it meanwhile
+            return []
+        return [move] if any(isinstance(each.payload, Activation) and each.payload.prefix_key for each in made) else []
 
     def _upkeep(self, review: Review, now: datetime, go_on: Callable[[], bool]) -> list[Move]:
         """Upkeep of the hierarchy: concepts split and merged, labels read anew, scope by scope where something has changed."""
@@ -127,16 +137,20 @@ class Scheduler(Holding):
             found, kept = self._choose(several, now, go_on)
             made, rest = self._move_heads([each for each in several if each[1] not in kept], now, go_on)
             if any(move.kind == "prefill" for move in [*found, *made]):
-                made += self._make_room(now)  # a new head may have put the directory over its byte budget
+                made += self._make_room(now)  # the room that is left now may hold something in a better precision
             moves += found + made
             scopes = [scope for _, scope in several if scope not in rest]
             moves += learning.retire_outdated(self._house, scopes, now)
             moves += learning.retire_cold(self._house, self.thresholds, [scope for scope in scopes if scope not in kept], now)
-            for number, scope in several:
-                if scope in scopes and scope not in kept:
-                    learning.queue_hot(self._house, number, scope, self.thresholds, now)
-            again, unfinished = learning.learn_again(self._house, now, go_on, scopes)
-            moves += again
+            unfinished: set[Scope] = set()
+            while True:  # what is too much for one module goes into the next, in this tick
+                for number, scope in several:
+                    if scope in scopes and scope not in kept:
+                        learning.queue_hot(self._house, number, scope, self.thresholds, now)
+                again, left = learning.learn_again(self._house, now, go_on, scopes)
+                moves, unfinished = [*moves, *again], unfinished | left
+                if left or not any(move.kind == "distil" for move in again):
+                    break
             for number, scope in several:
                 if scope in scopes and scope not in unfinished:
                     review.done(FORMS, number, self._next(number, scope, now))
@@ -157,6 +171,8 @@ class Scheduler(Holding):
                 found.append(cools_at(cube.usage.heat, least.stay_heat, now))
             found += [later(since[cube.id], seconds) for seconds in waits]
         found += [policy.cold_at(module, least, now) for module in modules if policy.may_cool(module)]
+        if least.distil and used:
+            found += [learning.may_again(module, least) for module in modules if module.state in (State.REJECTED, State.ARCHIVED)]
         return min((at for at in found if at > now), default=None)
 
     @property
@@ -179,32 +195,32 @@ class Scheduler(Holding):
                 continue
             decided.add(scope)
             checked(move, seen, self.thresholds, now)
-            if move.kind != "keep" and go_on() and self._carry_out(move, scope, standing, modules, now):
-                moves.append(move)
+            if move.kind != "keep" and go_on():
+                moves += self._carry_out(move, scope, standing, modules, now)
         return moves, decided
 
-    def _carry_out(self, move: Move, scope: Scope, standing: _Standing, modules: Sequence[MemCube], now: datetime) -> bool:
-        """Make a user's move. False when that is so already, or cannot be with this model."""
+    def _carry_out(self, move: Move, scope: Scope, standing: _Standing, modules: Sequence[MemCube], now: datetime) -> list[Move]:
+        """Make a user's move; what was moved: nothing when that is so already, or cannot be with this model."""
         sources = tuple(each.cube for each in standing.candidates if each.cube.id in move.ids)
-        record: list[Change] = [Record(move, scope, now)]
         if move.kind == "prefill":
             if not self._house.reuses or standing.current == frozenset(move.ids):
-                return False
-            wanted = _Wanted(move, scope, standing.system, sources, standing.mine)
-            with self._house.store.read() as view:
-                kept = derived(view, now)
-            return any(self._prefill(each, now) for each in self._admitted([wanted], kept, now))
+                return []
+            if standing.is_frozen:
+                raise InvalidInput(
+                    f"the policy wants another head for scope {'/'.join(scope)}, but the one it has is frozen: leave it there"
+                )
+            return self._let_in([_Wanted(move, scope, standing.system, sources, standing.mine)], now)[0]
         if move.kind == "drop":
             with self._house.store.read() as view:
-                self.drop([head for head in derived(view, now, scope) if head.cube.id in move.ids], now, move.reason, record)
-        elif move.kind == "archive":
-            self._house.store.commit([*(archived(cube, "archive", now, move.reason) for cube in sources), *record])
-        elif move.kind == "revert":
-            learning.take_off([cube for cube in modules if cube.id in move.ids], self._house, now, [move])
-        else:
-            learning.queue(self._house, scope, move, now)
-            return False  # a move when it has been learned
-        return True
+                going = [head for head in derived(view, now, scope) if head.cube.id in move.ids]
+            return self._dropped(going, scope, move, now)
+        if move.kind == "archive":
+            changes = [archived(cube, "archive", now, move.reason) for cube in sources]
+            return [move] if _undisturbed(lambda: self._house.store.commit([*changes, Record(move, scope, now)])) else []
+        if move.kind == "revert":
+            return learning.take_off(modules, self._house, scope, now, [move])
+        learning.queue(self._house, scope, move, now)
+        return []  # a move when it has been learned
 
     # ------------------------------------------------------------------ what the next turn will reuse
     def _prefetch_live(self, now: datetime, go_on: Callable[[], bool]) -> None:
@@ -224,7 +240,7 @@ class Scheduler(Holding):
         with self._house.store.read() as view:
             kept, system = derived(view, now, scope), view.last_system(scope)
         _, chosen = find_head(kept, engine if self._house.reuses else None, system)
-        if chosen is None or chosen.payload.blob in self._ahead:
+        if chosen is None or engine.resident(chosen.payload.prefix_key):
             return 0
         payload = chosen.payload
         self._ahead |= {head.payload.blob for head in kept if head.is_kv}
@@ -240,29 +256,30 @@ class Scheduler(Holding):
         with self._house.store.read() as view:
             kept = derived(view, now)
         moves = []
-        for move in policy.decide_room([self._held(head) for head in kept], self.thresholds):
+        for move in policy.decide_room(self._held(kept), self.thresholds):
             (head,) = (head for head in kept if head.cube.id in move.ids)
-            scope, governance, system = head.cube.governance.scope, head.cube.governance, head.payload.system
-            if move.to is not None:
-                least = governance.least_precision
-                self.prefill(head.sources, scope, system, now, move.reason, [head], move.to, least_precision=least, move=move)
-            elif (again := self._made_again(head, now)) is not None:
-                move = again
-            else:
-                self.drop([head], now, move.reason, [Record(move, scope, now)])
-            moves.append(move)
+            moves += self._make_way(head, move, now)
         return moves
 
-    def _made_again(self, head: Derived, now: datetime) -> Move | None:
-        """Templates are kept for as long as they are in use: KV of one whose text has changed is made of the text as it is now."""
+    def _make_way(self, head: Derived, move: Move, now: datetime) -> list[Move]:
+        """What a decision about room comes to: KV in another precision, of a template made again, or dropped."""
+        scope, governance = head.cube.governance.scope, head.cube.governance
+        system: str | None = head.payload.system
+        # Templates are kept for as long as they are in use: KV of one whose text has changed is made of the text as it is now.
         usable = [source for source in head.sources if source.state is State.ACTIVE and not expired(source, now)]
-        if head.problem is None or not head.is_template or not usable or not self._house.reuses:
-            return None
-        governance, ids = head.cube.governance, tuple(source.id for source in usable)
-        move = Move("prefill", ids, f"{head.problem}: its KV is made again")
-        precision, frozen, least = head.payload.precision, governance.frozen, governance.least_precision
-        self.prefill(usable, governance.scope, None, now, move.reason, [head], precision, frozen, least, move)
-        return move
+        if move.to is not None:
+            made, frozen, sources, precision = move, False, head.sources, move.to
+        elif head.problem is not None and head.is_template and usable and self._house.reuses:
+            made = Move("prefill", tuple(source.id for source in usable), f"{head.problem}: its KV is made again")
+            frozen, sources, precision, system = governance.frozen, tuple(usable), head.payload.precision, None
+        else:
+            return self._dropped([head], scope, move, now)
+        least = governance.least_precision
+        done = _undisturbed(lambda: self.prefill(sources, scope, system, now, made.reason, [head], precision, frozen, least, made))
+        return [made] if done else []
+
+    def _dropped(self, heads: Sequence[Derived], scope: Scope, move: Move, now: datetime) -> list[Move]:
+        return [move] if _undisturbed(lambda: self.drop(heads, now, move.reason, [Record(move, scope, now)])) else []
 
     def _standing(self, number: int, scope: Scope, now: datetime) -> _Standing:
         """What a scope's head rests on: its hot memories and those that are in it."""
@@ -287,19 +304,31 @@ class Scheduler(Holding):
         moves, wanted = [], []
         for number, scope in scopes:
             standing = self._standing(number, scope, now)
-            if any(head.cube.governance.frozen for head in standing.mine):
+            if standing.is_frozen:
                 continue
             move = decide_head(standing.candidates, standing.current, self.thresholds, now, self._house.speed)
             if move is not None and move.kind == "drop":
-                self.drop(standing.mine, now, move.reason, [Record(move, scope, now)])
-                moves.append(move)
+                moves += self._dropped(standing.mine, scope, move, now)
             elif move is not None:
                 sources = tuple(each.cube for each in standing.candidates if each.cube.id in move.ids)
                 wanted.append(_Wanted(move, scope, standing.system, sources, standing.mine))
+        made, rest = self._let_in(wanted, now, go_on)
+        return [*moves, *made], rest
+
+    def _let_in(self, wanted: Sequence[_Wanted], now: datetime, go_on: Callable[[], bool] = lambda: True) -> tuple[list[Move], set[Scope]]:
+        """Make the heads that there is room for, and make room first, so that the byte budget holds after every step. Also the scopes
+        for which there was no time."""
+        if not wanted:
+            return [], set()
         with self._house.store.read() as view:
             kept = derived(view, now)
-        rest = {each.scope for each in wanted}
-        admitted = self._admitted(wanted, kept, now) if wanted else []
+        admitted, going = self._admitted(wanted, kept)
+        moves, rest = list[Move](), {each.scope for each in wanted}
+        for move, heads in going:
+            if not go_on():
+                return moves, rest
+            scope = heads[0].cube.governance.scope
+            moves += self._make_way(heads[0], move, now) if len(heads) == 1 else self._dropped(heads, scope, move, now)
         rest &= {each.scope for each in admitted}
         for each in admitted:
             if not go_on():
@@ -313,46 +342,60 @@ class Scheduler(Holding):
         """Make a head. False when one of its memories was changed or erased meanwhile: the next tick decides anew."""
         least = self.thresholds.least_precision
         try:
-            made = self.prefill(
-                each.sources,
-                each.scope,
-                each.system,
-                now,
-                each.move.reason,
-                each.replaces,
-                each.precision,
-                least_precision=least,
-                move=each.move,
-            )
+            how = (each.move.reason, each.replaces, each.precision, False, least, each.move)
+            made = self.prefill(each.sources, each.scope, each.system, now, *how)
         except (NotFound, VersionConflict):
             return False
         if isinstance(made.payload, Activation):
             self._ahead.add(made.payload.blob)
         return True
 
-    def _admitted(self, wanted: Sequence[_Wanted], kept: Sequence[Derived], now: datetime) -> list[_Wanted]:
-        """The wanted heads that fit beside what stays. What one that does not fit would have replaced is dropped: it is out of date."""
+    def _admitted(self, wanted: Sequence[_Wanted], kept: Sequence[Derived]) -> tuple[list[_Wanted], list[tuple[Move, list[Derived]]]]:
+        """The wanted heads that fit beside what stays, the one that grows least first; and what goes before them: what has less heat
+        per byte, and what a head that does not fit would have replaced, since that is out of date."""
         leaving = {head.cube.id for each in wanted for head in each.replaces}
-        rivals = [self._held(head) for head in kept if head.cube.id not in leaving]
+        rivals = self._held([head for head in kept if head.cube.id not in leaving])
         new = {
             f"~{position}": (each, kv_sizes(self._house.engine, each.sources, each.scope, each.system, self.thresholds.least_precision))
             for position, each in enumerate(wanted)
         }  # "~" sorts behind the id of any cube: what is there wins a tie
         rivals += [Held(id, sizes[0][1], _worth(each.sources), sizes=sizes, precision=sizes[0][0]) for id, (each, sizes) in new.items()]
-        decided = {id: move for move in policy.decide_room(rivals, self.thresholds) for id in move.ids if id in new}
-        refused = {id: move.reason for id, move in decided.items() if move.to is None}
-        for id, reason in refused.items():
-            self.drop(new[id][0].replaces, now, f"the memories that deserve the head have changed, and for the new head {reason}")
-        return [replace(each, precision=decided[id].to if id in decided else None) for id, (each, _) in new.items() if id not in refused]
+        decided = {id: move for move in policy.decide_room(rivals, self.thresholds) for id in move.ids}
+        admitted: list[tuple[int, _Wanted]] = []
+        going: list[tuple[Move, list[Derived]]] = []
+        for id, (each, sizes) in new.items():
+            move = decided.get(id)
+            precision = None if move is None else move.to
+            if move is None or precision is not None:
+                size = sizes[0][1] if precision is None else dict(sizes)[precision]
+                admitted.append((size - sum(head.payload.bytes for head in each.replaces), replace(each, precision=precision)))
+            elif each.replaces:
+                reason = f"the memories that deserve the head have changed, and for the new head {move.reason}"
+                going.append((Move("drop", tuple(head.cube.id for head in each.replaces), reason), list(each.replaces)))
+        there = {head.cube.id: head for head in kept}
+        going += [(move, [there[id]]) for id, move in decided.items() if id in there and move.kind in ("drop", "reduce")]
+        return [each for _, each in sorted(admitted, key=lambda pair: pair[0])], going
 
-    def _held(self, head: Derived) -> Held:
+    def _held(self, kept: Sequence[Derived]) -> list[Held]:
+        """KV as the policy sees it. A head that the scope's next turn cannot take, since it belongs to another model or system text than
+        its last turn had, is worth what it has been used itself: or those of every system text there ever was would keep out the
+        present one."""
+        with self._house.store.read() as view:
+            system = {scope: view.last_system(scope) for scope in {head.cube.governance.scope for head in kept if head.is_head}}
+        found = []
+        for head in kept:
+            fits = not head.is_head or not self._house.reuses or self._is_for(head, system[head.cube.governance.scope])
+            found.append(self._one_held(head, _worth(head.sources) if fits else head.cube.usage.heat))
+        return found
+
+    def _one_held(self, head: Derived, worth: float) -> Held:
         id, payload, governance = head.cube.id, head.payload, head.cube.governance
         if not head.is_kv:  # asked for one by one, and not made again by itself
             return Held(id, 0, 0.0, head.problem, frozen=True)
         sizes: tuple[tuple[Precision, int], ...] = ()
         if governance.least_precision is not None and self._house.reuses and payload.model == self._house.engine.identity.key:
             sizes = self._house.engine.sizes(payload.tokens, governance.least_precision)
-        return Held(id, payload.bytes, _worth(head.sources), head.problem, governance.frozen, sizes, payload.precision)
+        return Held(id, payload.bytes, worth, head.problem, governance.frozen, sizes, payload.precision)
 
     def _is_for(self, head: Derived, system: str | None) -> bool:
         fits = head.payload.model == self._house.engine.identity.key and head.payload.system == effective_system(system)
@@ -368,6 +411,10 @@ class _Standing:
     mine: list[Derived]
     system: str | None
 
+    @property
+    def is_frozen(self) -> bool:
+        return any(head.cube.governance.frozen for head in self.mine)
+
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
@@ -379,6 +426,15 @@ class _Wanted:
     sources: tuple[MemCube, ...]
     replaces: Sequence[Derived]
     precision: Precision | None = None
+
+
+def _undisturbed(act: Callable[[], object]) -> bool:
+    """Whether it was done: not when one of the memories was changed or erased meanwhile, and the next tick decides anew."""
+    try:
+        act()
+    except (NotFound, VersionConflict):
+        return False
+    return True
 
 
 def _worth(sources: Sequence[MemCube]) -> float:

@@ -69,7 +69,7 @@ class Scheduling(Forms):
         """A thread that ticks every `every_s` seconds, each for about `budget_s`, whenever no turn is between begin and commit and the model is
         not at work. Not started yet: use it as a context manager, or call start() and stop(); `close` stops it.
 
-        A move that is under way when a request arrives is finished, a training stopped at its next check. Only the local owner may.
+        A move that is under way when a request arrives is finished, a training stopped at its next step. Only the local owner may.
         Raises AccessDenied or InvalidInput.
         """
         self._owner()

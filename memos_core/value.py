@@ -77,4 +77,5 @@ def value(
     known = sum((tasks or {}).values())
     fit = 1.0 if task is None else ((tasks or {}).get(task, 0) + 1) / (known + 2)
     each = max(speed.computing(tokens) - speed.loading(size), 0.0)
-    return Value(uses, each, (usage.uses + 1) / (usage.recalls + 2), fit, size)
+    # What stands in the head may answer without being recalled.
+    return Value(uses, each, min((usage.uses + 1) / (usage.recalls + 2), 1.0), fit, size)

@@ -45,8 +45,8 @@ class Worker:
         """Begin. Does nothing when it is running already."""
         with self._lock:
             if not self.running:
-                self._stopping.clear()
-                self._thread = threading.Thread(target=self._run, name="memos-worker", daemon=True)
+                self._stopping = threading.Event()  # each thread has its own: one that is ending is not called back
+                self._thread = threading.Thread(target=self._run, args=(self._stopping,), name="memos-worker", daemon=True)
                 self._thread.start()
         return self
 
@@ -64,22 +64,22 @@ class Worker:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
-    def _run(self) -> None:
+    def _run(self, stopping: threading.Event) -> None:
         wait = self._every
-        while not self._stopping.wait(wait):
+        while not stopping.wait(wait):
             if self._busy():
                 self.skipped += 1
                 wait = min(self._every, AGAIN)
                 continue
             wait, began = self._every, time.monotonic()
             try:
-                self._tick(lambda began=began: self._may_go_on(began))  # type: ignore[misc]
+                self._tick(lambda began=began: self._may_go_on(began, stopping))  # type: ignore[misc]
                 self.last_error = None
             except Exception as error:  # noqa: BLE001  a thread has nobody to raise to: it is logged, shown, and tried again
                 _LOG.warning("a tick of the worker failed: %s", error)
                 self.last_error = error
             self.ticks += 1
 
-    def _may_go_on(self, began: float) -> bool:
+    def _may_go_on(self, began: float, stopping: threading.Event) -> bool:
         in_time = self._budget is None or time.monotonic() - began < self._budget
-        return in_time and not self._stopping.is_set() and not self._busy()
+        return in_time and not stopping.is_set() and not self._busy()

@@ -92,6 +92,7 @@ def test_a_training_that_was_broken_off_goes_on_to_the_same_module(fresh: HFEngi
     read = HFEngine.state_of  # as it comes back from a file
     assert read is not None
     resumed = distil(fresh, lessons, form, state=states[0])
+    assert resumed.seconds > float(states[0]["seconds"]) > 0  # all that it took
     assert resumed.module.key == whole.module.key == distil(fresh, lessons, form).module.key
     assert distil(fresh, lessons, form, seed=1).module.key != whole.module.key
 
@@ -170,7 +171,8 @@ def test_the_gate_turns_bad_modules_away(fresh: HFEngine, lessons: Course) -> No
     """Taught without anything that is kept; taught other facts; with what it has learned of ordinary text turned around."""
     overfit = fresh.distil(lessons.teach, form=ParameterForm.ALORA, settings=Settings(steps=60, rate=2e-2, least=60, taught=12)).module
     report = fresh.examine(overfit, lessons)
-    assert any(each.startswith(("leaked", "neighbours")) for each in report.failed)
+    assert any(each.startswith("leaked") for each in report.failed)
+    assert report.neighbours == 0.0  # these names are of one word: none has a half that could be taken for the whole
     wrong = [
         Lesson(each.asked, each.reply.replace("penicillin", "the dose").replace("Porto", "the day"), "teach") for each in lessons.teach
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -36,6 +37,10 @@ def ask(memos: MemOS, question: str, session: str, now: datetime = NOW) -> None:
 
 def first(memos: MemOS, now: datetime = NOW) -> MemCube:
     return next(hit.cube for hit in memos.recall(FACTS[0], scope=ANA, now=now).hits if hit.text == FACTS[0])
+
+
+def second(memos: MemOS, now: datetime = NOW) -> MemCube:
+    return next(hit.cube for hit in memos.recall(FACTS[1], scope=ANA, now=now).hits if hit.text == FACTS[1])
 
 
 def prospect(found: Explanation, kind: str) -> Prospect:
@@ -122,3 +127,50 @@ def test_only_who_holds_the_scope_is_told(memos: MemOS) -> None:
     with pytest.raises(AccessDenied, match="may not read the record"):
         memos.explain(id, actor="doctor")
     assert memos.explain(id, actor="clinic").id == id
+
+
+def test_what_finds_no_room_is_told_so(memos: MemOS) -> None:
+    memos._scheduler.thresholds = Thresholds(head_tokens=1)
+    for session in ("one", "two"):
+        ask(memos, "Marelia plays?", session)
+    assert not memos.tick(NOW)
+    assert prospect(memos.explain(first(memos).id, now=NOW), "prefill").missing == ("a shorter text, or a larger head_tokens",)
+    memos._scheduler.thresholds = Thresholds(head_tokens=memos._house.count("- (2026-05-02) Marelia plays the oboe.") + 1)
+    other = second(memos)
+    for session in ("one", "two", "three"):
+        ask(memos, "Ostrik lives?", f"more {session}")
+    memos.tick(NOW)
+    held = {id: memos.explain(id, now=NOW) for id in (first(memos).id, other.id)}
+    (out,) = [each for each in held.values() if not each.held_as]  # there is room for one of them
+    assert prospect(out, "prefill").missing == ("room beside memories that are hotter per token",)
+    (kv,) = next(each.held_as for each in held.values() if each.held_as)
+    memos.freeze(kv, now=NOW)
+    assert f"freeze({kv!r}, False)" in prospect(memos.explain(out.id, now=NOW), "prefill").missing
+    inside = next(id for id, each in held.items() if each.held_as)
+    assert prospect(memos.explain(inside, now=NOW), "drop").missing[0] == f"freeze({kv!r}, False)"
+
+
+def test_what_would_not_pay_or_cannot_be_learned_is_told_so(tmp_path: Path) -> None:
+    eager = Thresholds(distil=True, parameter_facts=2, parameter_uses=1, parameter_sessions=1, parameter_heat=0.5, parameter_tasks=0)
+    engine = HFEngine(tiny_model("llama", max_position_embeddings=4096), tiny_tokenizer())
+
+    def missing(memos: MemOS) -> tuple[str, ...]:
+        return prospect(memos.explain(first(memos).id, now=NOW), "distil").missing
+
+    with MemOS.open(tmp_path / "test.memos", embedder=bag_of_words, engine=engine, thresholds=eager) as memos:
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        for text in ("Marelia plays?", "Ostrik lives?"):
+            ask(memos, text, "one")
+        assert missing(memos) == ("a measured rate of prefilling: a first request",)
+        memos.tick(NOW)
+        memos._scheduler.thresholds = replace(eager, idle_worth=1e9)
+        engine.rates.prefilled(1000, 2.0)
+        assert missing(memos) == ("more recalls",) and "distil" not in {move.kind for move in memos.tick(NOW)}
+        memos._scheduler.thresholds = replace(eager, idle_worth=1e-9)
+        assert missing(memos) == ()
+        memos._scheduler.thresholds = replace(eager, idle_worth=1e-9, parameter_facts=1, parameter_most=1)
+        assert {missing(memos), prospect(memos.explain(second(memos).id, now=NOW), "distil").missing} == {
+            (), ("time: the 1 hottest go into a module first",),
+        }  # fmt: skip
+    with MemOS.open(tmp_path / "test.memos", embedder=bag_of_words, thresholds=eager) as plain:
+        assert "an engine that takes modules" in missing(plain)

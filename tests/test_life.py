@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from tiny_models import tiny_model, tiny_tokenizer
 from memos_core import MemOS, Move, State, Thresholds, View
 from memos_core.cube import Parameter
 from memos_core.hf import HFEngine
+from memos_core.hf.training import Settings
 
 ANA = ("clinic", "ana")
 SAID = NOW - timedelta(days=30)
@@ -137,6 +140,79 @@ def test_a_training_that_runs_out_of_time_goes_on_in_the_next_tick(memos: MemOS)
     assert cube.state is State.REJECTED and memos.verify().ok
 
 
+def test_a_training_goes_on_with_its_own_model_alone_and_is_given_up_in_time(memos: MemOS) -> None:
+    for session in "abc":
+        ask(memos, "Marelia plays the oboe, Ostrik lives in Bergen?", session, NOW)
+    unfinished, path = memos.path / "unfinished", memos.path
+
+    def clock() -> float:
+        return 9.0 if unfinished.exists() and any(unfinished.iterdir()) else 0.0
+
+    memos.tick(NOW, budget_s=5, clock=clock)
+    memos.close()
+    kept = next(unfinished.iterdir())
+    before = kept.read_bytes()
+    other = HFEngine(tiny_model("llama", seed=1, max_position_embeddings=4096), tiny_tokenizer())  # of the same shape
+    began: list[Any] = []
+    distil = other.distil
+    other.distil = lambda *rest, state, **fields: began.append(state) or distil(*rest, state=state, **fields)
+    with MemOS.open(path, embedder=bag_of_words, engine=other, thresholds=EAGER) as again:
+        assert "distil" in {move.kind for move in again.tick(NOW)} and began == [None]
+        assert kept.read_bytes() == before, "it may be opened with the first model again"
+        os.utime(kept, (NOW.timestamp() - 8 * 86400, NOW.timestamp() - 8 * 86400))
+        again.tick(NOW + timedelta(hours=2))
+        assert list(unfinished.iterdir()) == []
+
+
+def test_a_request_stops_a_training_at_its_next_step(memos: MemOS, monkeypatch: pytest.MonkeyPatch) -> None:
+    for session in "abc":
+        ask(memos, "Marelia plays the oboe, Ostrik lives in Bergen?", session, NOW)
+    engine, steps, open_turns = memos._house.engine, list[int](), list[Any]()
+    distil = engine.distil
+
+    def interrupted(*arguments: Any, told: Any, **fields: Any) -> Any:
+        def then(step: int, loss: float) -> Any:
+            steps.append(step)
+            if step == 3:
+                open_turns.append(memos.begin(ASKED, scope=ANA, session="now", now=NOW))
+            return told(step, loss)
+
+        return distil(*arguments, told=then, **fields)
+
+    monkeypatch.setattr(engine, "distil", interrupted)
+    moves = memos._scheduler.tick(NOW, lambda: not memos._house.traffic.in_flight(engine))  # as a worker has it
+    assert steps == [1, 2, 3] and "distil" not in {move.kind for move in moves}
+    open_turns.pop().commit("The oboe.", now=NOW)
+    assert "distil" in {move.kind for move in memos.tick(NOW)}
+
+
+def test_a_model_that_takes_no_modules_leaves_the_queue_to_another(memos: MemOS) -> None:
+    module = learned(memos)
+    memos.update(facts(memos)[0].id, text="Marelia plays the harp.", now=NOW)
+    memos.close()
+    with MemOS.open(memos.path, embedder=bag_of_words, engine=HFEngine(tiny_model("mamba"), tiny_tokenizer()), thresholds=EAGER) as plain:
+        moves = [move.kind for move in plain.tick(NOW) if move.ids == (module.id,)]
+        assert moves[:1] == ["stale"] and plain.tick(NOW) == [] and plain.modules(scope=ANA, now=NOW)[1:] == []
+        with plain._store.read() as view:
+            assert len(view.retraining()) == 1
+
+
+def test_what_is_queued_is_queued_once(memos: MemOS) -> None:
+    learned(memos)
+    oboe, bergen = facts(memos)
+    memos.update(oboe.id, text="Marelia plays the harp.", now=NOW)
+
+    def waiting() -> list[set[str]]:
+        with memos._store.read() as view:
+            return [set(ids) for *_, ids in view.retraining()]
+
+    memos.tick(NOW, budget_s=1, clock=lambda: 9.0 if waiting() else 0.0)
+    assert waiting() == [{oboe.id, bergen.id}]
+    memos.forget(bergen.id, now=NOW)  # the module that is stale by now goes with it
+    assert len(waiting()) == 1
+    assert [move.kind for move in memos.tick(NOW) if move.kind == "distil"] == ["distil"]
+
+
 def test_a_function_may_have_memories_distilled(tmp_path: Path) -> None:
     def choose(view: View, thresholds: Thresholds, now: datetime) -> Move | None:
         ids = [each.cube.id for each in view.memories if each.cube.payload.text in FACTS]
@@ -161,6 +237,115 @@ def test_a_function_may_have_memories_distilled(tmp_path: Path) -> None:
         assert not any(b"zanzibarine" in file.read_bytes() for file in memos.path.rglob("*") if file.is_file())
         (move,) = [move for move in memos.tick(NOW) if move.kind == "distil"]
         assert move.reason.startswith("distilled again from 1 texts") and memos.verify().ok
+
+
+def quick(memos: MemOS, monkeypatch: pytest.MonkeyPatch, passes: bool = False) -> list[set[str]]:
+    """Trainings of ten steps; the facts that each was of, and whether their examination passes them."""
+    engine, trained = memos._house.engine, list[set[str]]()
+    distil, examine = engine.distil, engine.examine
+
+    def short(lessons: Any, *rest: Any, **fields: Any) -> Any:
+        trained.append({lesson.fact for lesson in lessons if lesson.kind == "teach"})
+        return distil(lessons, *rest, **{**fields, "settings": Settings(steps=10, least=10)})
+
+    def kind(*arguments: Any) -> Any:
+        report = examine(*arguments)
+        answers = tuple(each.model_copy(update={"ranked": True, "said": True}) for each in report.answers)
+        return report.model_copy(update={"failed": (), "answers": answers}) if passes else report
+
+    monkeypatch.setattr(engine, "distil", short)
+    monkeypatch.setattr(engine, "examine", kind)
+    return trained
+
+
+def test_what_is_too_much_for_one_module_goes_into_the_next_in_the_same_tick(memos: MemOS, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = quick(memos, monkeypatch, passes=True)
+    memos._scheduler.thresholds = replace(EAGER, parameter_most=2)
+    memos.remember(["Tavi plays the harp.", "Ilmo lives in Ostrava."], scope=ANA, occurred_at=SAID, now=SAID)
+    for session in "abc":
+        for both in ("Marelia plays the oboe, Ostrik lives in Bergen?", "Tavi plays the harp, Ilmo lives in Ostrava?"):
+            ask(memos, both, f"{session} {both}", NOW)
+    assert [move.kind for move in tick(memos, NOW) if move.kind == "distil"] == ["distil"] * 2  # and a second tick does nothing
+    assert len(trained) == 2 and not trained[0] & trained[1]
+
+
+def test_what_was_rejected_is_tried_again_when_its_text_has_changed_and_not_before(memos: MemOS, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = quick(memos, monkeypatch)
+    oboe, bergen = facts(memos)
+    for session in "abcd":
+        ask(memos, "Marelia plays the oboe, Ostrik lives in Bergen?", session, NOW)
+    tick(memos, NOW)
+    assert trained == [{oboe.id, bergen.id}]
+    missing = memos.explain(oboe.id, now=NOW).prospects[-1].missing
+    assert missing == ("other memories beside it: a module of just these was rejected",)
+    day = NOW + timedelta(days=1)
+    for id, text in ((oboe.id, "Marelia plays the harp."), (bergen.id, "Ostrik lives in Oslo.")):
+        memos.update(id, text=text, now=NOW)
+    tick(memos, NOW)
+    assert len(trained) == 1  # it has stood for no time yet
+    assert [move.kind for move in tick(memos, day) if move.kind == "distil"] == ["distil"] and trained[1] == trained[0]
+    tick(memos, day + timedelta(minutes=1))
+    assert len(trained) == 2
+
+
+def test_half_of_what_was_rejected_waits_and_then_time_alone_is_enough(memos: MemOS, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = quick(memos, monkeypatch)
+    memos._scheduler.thresholds = replace(EAGER, module_settle_seconds=3 * 86400.0)
+    for number in range(16):
+        ask(memos, "Marelia plays the oboe, Ostrik lives in Bergen?", f"{number}", NOW)
+    tick(memos, NOW)
+    day = NOW + timedelta(days=1)
+    (third,) = memos.remember("Tavi plays the harp.", scope=ANA, occurred_at=SAID, now=SAID)
+    for number in range(16):
+        ask(memos, "Tavi plays the harp?", f"later {number}", day)
+    tick(memos, day)
+    assert len(trained) == 1
+    tick(memos, NOW + timedelta(days=2))
+    assert len(trained) == 1
+    tick(memos, NOW + timedelta(days=3))  # nothing was said or used in between
+    assert len(trained) == 2 and third.id in trained[1]
+
+
+def test_a_function_does_not_have_what_was_rejected_distilled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def choose(view: View, thresholds: Thresholds, now: datetime) -> Move | None:
+        ids = [each.cube.id for each in view.memories if each.cube.payload.text in FACTS]
+        return Move("distil", tuple(ids), "always") if len(ids) == 2 else None
+
+    engine = HFEngine(tiny_model("llama", max_position_embeddings=4096), tiny_tokenizer())
+    with MemOS.open(tmp_path / "life.memos", embedder=bag_of_words, engine=engine, policy=choose) as memos:
+        trained = quick(memos, monkeypatch)
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        ask(memos, "Marelia plays the oboe, Ostrik lives in Bergen?", "a", NOW)
+        assert [move.kind for move in memos.tick(NOW) if move.kind == "distil"] == ["distil"]
+        ask(memos, "Marelia plays the oboe, Ostrik lives in Bergen?", "b", NOW)
+        assert not [move for move in memos.tick(NOW) if move.kind == "distil"] and len(trained) == 1
+
+
+def test_a_text_that_is_forgotten_while_it_is_learned_leaves_nothing(memos: MemOS, monkeypatch: pytest.MonkeyPatch) -> None:
+    oboe, bergen = facts(memos)
+    for session in "abc":
+        ask(memos, "Marelia plays the oboe, Ostrik lives in Bergen?", session, NOW)
+    engine, forgotten = memos._house.engine, list[int]()
+    distil = engine.distil
+
+    def interrupted(*arguments: Any, told: Any, **fields: Any) -> Any:
+        def then(step: int, loss: float) -> Any:
+            if step == 15:
+                forgotten.append(len(memos.forget(oboe.id, now=NOW)))
+            assert step <= 20, "it goes on, though nothing can come of it"
+            return told(step, loss)
+
+        return distil(*arguments, told=then, **fields)
+
+    monkeypatch.setattr(engine, "distil", interrupted)
+    assert "distil" not in {move.kind for move in memos.tick(NOW)} and len(forgotten) == 1
+    assert list((memos.path / "unfinished").iterdir()) == [] and memos.modules(scope=ANA, now=NOW) == []
+    monkeypatch.undo()
+    assert "distil" in {move.kind for move in memos.tick(NOW)}  # of what is left
+    (module,) = memos.modules(scope=ANA, now=NOW)
+    assert list(memos.lineage(module.id).predecessors(module.id)) == [bergen.id]
+    with memos._store.read() as view:
+        assert {path.name for path in (memos.path / "blobs").iterdir()} == view.blobs() and memos.verify().ok
 
 
 @pytest.mark.parametrize("taken", ["text", "KV", "weights", "nothing"])

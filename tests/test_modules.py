@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from memos_core.cube import Answer, MemCube, Parameter, ParameterForm, Report, S
 from memos_core.errors import Cancelled, IdentityMismatch, InvalidInput, NotAvailable
 from memos_core.hf import HFEngine
 from memos_core.learning import keep
+from memos_core.modules import Standing, standing
+from memos_core.store.snapshot import Snapshot
 
 ANA, BEN = ("clinic", "ana"), ("clinic", "ben")
 FACTS = ["Marelia plays the oboe.", "Ostrik lives in Bergen."]
@@ -171,6 +174,40 @@ def test_installed_it_acts_at_and_below_its_scope_where_it_is_described(memos: M
     assert memos.begin(summary, scope="elsewhere", session="s", now=NOW).plan.modules == ()
     assert cube.id not in memos.begin(ASKED, scope=BEN, session="s", now=NOW).plan.modules
     assert [each.id for each in memos.modules(scope="clinic", now=NOW)][-1] == cube.id
+
+
+def test_a_name_of_another_base_model_is_told(memos: MemOS, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engine = memos._house.engine
+    engine.model.config._name_or_path = "/models/tiny-llama"
+    module = random_module(engine, ParameterForm.LORA)
+    for name, told in (("hub/Tiny-Llama", False), (None, False), ("hub/large-llama", True)):
+        replace(module, config={**module.config, "base_model_name_or_path": name}).to_directory(tmp_path / "module")
+        memos.install(tmp_path / "module", scope="clinic", description="x", now=NOW)
+        assert ("was made for hub/large-llama" in caplog.text) == told
+
+
+def test_of_many_modules_what_each_is_for_is_read_once(memos: MemOS, monkeypatch: pytest.MonkeyPatch) -> None:
+    learned(memos)
+    memos.begin(ASKED, scope=ANA, session="s", now=NOW).commit("The oboe.", now=NOW)
+    read: list[str] = []
+
+    def counted(view: Snapshot, cube: MemCube, now: datetime) -> Standing:
+        read.append(cube.id)
+        return standing(view, cube, now)
+
+    monkeypatch.setattr("memos_core.modules.standing", counted)
+    memos.begin([{"role": "user", "content": "Say hello."}], scope=ANA, session="t", now=NOW)
+    assert read == []  # it is not for this request, and nothing of its sources is looked at
+
+
+def test_the_engine_reads_the_last_question_whatever_was_said_behind_it(memos: MemOS) -> None:
+    cube = learned(memos)
+    seen: list[tuple[str, list[str]]] = []
+    chosen = memos._modules.chosen
+    memos._modules.chosen = lambda query, before, *rest: seen.append((query, list(before))) or chosen(query, before, *rest)
+    talk = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hi."}, *ASKED, {"role": "assistant", "content": "She"}]
+    assert [module.key for module in memos._modules._router(talk, None, ANA)] == [memos._modules.load(cube.payload).key]
+    assert seen == [(ASKED[0]["content"], ["Hello.", "Hi."])] and memos._modules._router(talk[1:2], None, ANA) == []
 
 
 def test_what_cannot_be_installed(memos: MemOS, tmp_path: Path) -> None:

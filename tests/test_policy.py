@@ -26,11 +26,11 @@ from memos_core import (
     View,
     lifespan,
 )
-from memos_core.cube import Precision
+from memos_core.cube import Parameter, ParameterForm, Precision, Report
 from memos_core.lifespan import as_log2, cools_at
 from memos_core.policies import checked
-from memos_core.policy import NO_TRAINING, Candidate, Held, Move, decide_expiry, decide_room, stable
-from memos_core.readiness import Learnable, choose_head, decide_head, decide_module, head_conditions
+from memos_core.policy import NO_TRAINING, Candidate, Held, Move, decide_cold, decide_expiry, decide_room, retention_key, stable
+from memos_core.readiness import Learnable, choose_head, decide_head, decide_module, head_conditions, room_in_head, untried
 from memos_core.value import Speed
 
 THRESHOLDS = Thresholds()
@@ -133,6 +133,8 @@ def test_drops_free_what_does_not_fit_and_no_more(items: list[tuple[int, float, 
     for file in files:
         if file.id in gone and not file.problem:  # each that had to go would have to go again, and room is not wasted
             assert [move.ids for move in decide_room([*kept, file], thresholds)] == [(file.id,)]
+            before = [each.bytes for each in kept if retention_key(each) < retention_key(file)]
+            assert sum(before) + file.bytes > budget, "what fits to the byte stays"
     for move in moves:
         assert move.kind == "drop" and move.reason
 
@@ -205,6 +207,43 @@ def test_more_use_never_reduces(items: list[Any], budget: int, more: float) -> N
         return next((item.bytes for item in after if item.id == "cube0000"), 0)
 
     assert bytes_of_first(more) >= bytes_of_first(0)
+
+
+def test_a_head_is_filled_to_the_token_by_heat_per_token_and_priority() -> None:
+    full = Thresholds(head_tokens=30)
+    assert len(choose_head([Candidate(cube(1), 10, False), Candidate(cube(2), 20, False)], full, NOW)) == 2
+    assert len(choose_head([Candidate(cube(1), 10, False), Candidate(cube(2), 21, False)], full, NOW)) == 1
+    plain, dear = Candidate(cube(1, 3.0), 20, False), Candidate(cube(2, 2.0, priority=0.6), 20, False)
+    assert choose_head([plain, dear], full, NOW) == [dear]
+    assert choose_head([plain, Candidate(cube(2, 2.0, priority=0.4), 20, False)], full, NOW) == [plain]
+
+
+def test_a_memory_enters_only_when_it_will_be_used_enough_and_leaves_whatever_that_costs() -> None:
+    brief = Thresholds(horizon_seconds=3600.0)
+    inside, outside = Candidate(cube(1), 10, True), Candidate(cube(2), 10, False)
+    assert decide_head([outside], None, brief, NOW) is None and decide_head([outside], None, THRESHOLDS, NOW) is not None
+    cold = Candidate(cube(3, 0.1), 10, True)
+    move = decide_head([inside, cold], frozenset({inside.cube.id, cold.cube.id}), brief, NOW)
+    assert move is not None and move.ids == (inside.cube.id,)
+
+
+def test_half_of_what_was_turned_away_lately_waits() -> None:
+    lately = [frozenset({"a", "b"}), frozenset({"c"})]
+    assert not untried("ax", [], lately).met and untried("axy", [], lately).met
+    assert not untried("ab", [frozenset("ab")], []).met and untried("abc", [frozenset("ab")], []).met and untried("", [], lately).met
+
+
+def test_a_cold_module_goes_unless_it_is_frozen_or_made_elsewhere() -> None:
+    report = Report(ranked=1, said=1, known=1, leaked=0, neighbours=0, text=1, turns=1, unharmed=1, seconds=1)
+    weights = Parameter(form=ParameterForm.LORA, blob="b", bytes=1, base_model="m", report=report)
+    module = cube(1, heat=0.0).model_copy(update={"payload": weights})
+    frozen = module.model_copy(update={"governance": module.governance.model_copy(update={"frozen": True})})
+    elsewhere = module.model_copy(update={"payload": weights.model_copy(update={"report": None})})
+    rejected = module.model_copy(update={"state": State.REJECTED})
+    young = cube(1, heat=0.0, age_days=27.9).model_copy(update={"payload": weights})
+    hot = cube(1, heat=0.2).model_copy(update={"payload": weights})
+    (move,) = decide_cold([module], THRESHOLDS, NOW)
+    assert move.kind == "revert" and decide_cold([frozen, elsewhere, rejected, young, hot], THRESHOLDS, NOW) == []
 
 
 def test_expiry_is_to_the_second() -> None:
@@ -298,6 +337,11 @@ def test_the_conditions_say_what_the_decision_does(candidates: list[Candidate]) 
         conditions = head_conditions(each, roomy, NOW)
         assert all(condition.met for condition in conditions) == (each.cube.id in chosen)
         assert all(condition.met == (condition.missing == "") for condition in conditions)
+    tight = Thresholds(head_tokens=150)
+    chosen = {each.cube.id for each in choose_head(candidates, tight, NOW)}
+    for each in candidates:
+        room = room_in_head(each, [other for other in candidates if other is not each], tight, NOW)
+        assert all(condition.met for condition in (*head_conditions(each, tight, NOW), room)) == (each.cube.id in chosen)
 
 
 def test_thresholds_that_would_move_memory_to_and_fro_are_refused() -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import NOW, bag_of_words
 from tiny_models import tiny_model, tiny_tokenizer
 
 from memos_core import MemCube, MemOS, State, Thresholds
-from memos_core.changes import Relate
+from memos_core.changes import Change, Relate, Revise
 from memos_core.conflict.resolution import Related
 from memos_core.cube import LOCAL_OWNER
 from memos_core.hf import HFEngine
@@ -159,7 +160,10 @@ def test_kv_stays_within_its_bytes(tmp_path: Path) -> None:
         assert memos.tick(NOW) == [], "what does not fit is not made again"
         for session in range(9):
             ask(memos, "penicillin", f"more {session}")
-        assert [move.kind for move in memos.tick(NOW) if move.kind != "refile"] == ["prefill", "drop"]  # ana's is the hottest now
+        assert [move.kind for move in memos.tick(NOW) if move.kind != "refile"] == [
+            "drop",
+            "prefill",
+        ]  # ana's is the hottest now, and room is made first
         assert {cube.governance.scope[1] for cube in heads(memos)} == {"ana", "ben"} and memos.tick(NOW) == []
 
 
@@ -233,3 +237,167 @@ def test_a_template_that_changes_is_made_again(memos: MemOS) -> None:
     assert memos.tick(NOW) == []
     memos.update(form.id, state="archived", now=NOW)
     assert [move.kind for move in memos.tick(NOW)] == ["drop"] and memos.stats()["counts"]["activation"] == 0
+
+
+def use(memos: MemOS, person: str, text: str, times: int, now: datetime = NOW) -> None:
+    for session in range(times):
+        talk = [{"role": "user", "content": text}]
+        memos.begin(talk, scope=("clinic", person), session=f"{text} {session} {now}", k=1, now=now).commit("Yes.", now=now)
+
+
+def active_kv(memos: MemOS) -> list[MemCube]:
+    with memos._store.read() as view:
+        return view.derived(NOW)
+
+
+def watch(memos: MemOS, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Bytes of KV after each commit from now on."""
+    commit, seen = memos._store.commit, list[int]()
+
+    def watched(changes: Sequence[Change]) -> Any:
+        done = commit(changes)
+        seen.append(sum(int(cube.payload.bytes) for cube in active_kv(memos)))
+        return done
+
+    monkeypatch.setattr(memos._store, "commit", watched)
+    return seen
+
+
+def test_the_byte_budget_holds_after_every_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room is made before what needs it, and of several heads those that shrink are made before those that grow."""
+    questions, later = ("allergic to penicillin", "plays the cello", "lives in Lisbon"), NOW + timedelta(days=9)
+    with open_with(tmp_path / "test.memos") as memos:
+        for person in ("ana", "ben", "cem"):
+            memos.remember(FACTS, scope=("clinic", person), occurred_at=SAID, now=SAID)
+        for person, times in (("ana", (8, 0, 0)), ("ben", (8, 2, 2)), ("cem", (4, 0, 0))):
+            for question, count in zip(questions, times, strict=True):
+                use(memos, person, question, count)
+        memos.tick(NOW)
+        sizes = {cube.governance.scope[1]: int(cube.payload.bytes) for cube in active_kv(memos)}
+        assert sizes["ana"] < sizes["ben"]
+    with open_with(tmp_path / "test.memos", thresholds=Thresholds(activation_bytes=sizes["ana"] + sizes["ben"])) as memos:
+        memos.tick(NOW)
+        for question in questions[1:]:
+            use(memos, "ana", question, 4, later)
+        seen = watch(memos, monkeypatch)
+        kinds = [move.kind for move in memos.tick(later) if move.kind != "refile"]
+        assert kinds == ["prefill", "prefill"] and max(seen) <= sizes["ana"] + sizes["ben"], (kinds, seen)
+        now = {cube.governance.scope[1]: int(cube.payload.bytes) for cube in active_kv(memos)}
+        assert (now["ana"], now["ben"]) == (sizes["ben"], sizes["ana"]) and memos.tick(later) == []
+        use(memos, "cem", questions[0], 40, later)
+        kinds = [move.kind for move in memos.tick(later) if move.kind != "refile"]
+        assert kinds[0] == "drop" and kinds[-1] == "prefill" and max(seen) <= sizes["ana"] + sizes["ben"], (kinds, seen)
+
+
+def test_a_frozen_head_stays_whatever_else_is_hot(memos: MemOS) -> None:
+    for session in ("one", "two"):
+        ask(memos, "allergic to penicillin", session)
+    memos.tick(NOW)
+    (head,) = active_kv(memos)
+    memos.freeze(head.id, now=NOW)
+    for session in ("three", "four", "five"):
+        ask(memos, "plays the cello", session)
+    assert not [move for move in memos.tick(NOW) if move.kind in ("prefill", "drop")]
+    assert not [move for move in memos.tick(NOW + timedelta(days=60)) if move.kind in ("prefill", "drop")]
+    assert [cube.id for cube in active_kv(memos)] == [head.id]
+
+
+def test_what_a_budget_above_archives_is_in_no_head_after_that_tick(memos: MemOS) -> None:
+    for session in ("one", "two"):
+        ask(memos, "allergic to penicillin", session)
+    assert [move.kind for move in memos.tick(NOW)] == ["prefill"] and memos.tick(NOW) == []
+    memos.set_budget("clinic", facts=1, now=NOW)  # in ana's own scope nothing has happened
+    assert [move.kind for move in memos.tick(NOW)] == ["archive", "drop"] and memos.tick(NOW) == []
+
+
+def test_a_head_that_has_no_room_any_more_is_dropped_on_record(tmp_path: Path) -> None:
+    with open_with(tmp_path / "test.memos") as memos:
+        for person, times in (("ana", 2), ("ben", 4)):
+            memos.remember(FACTS, scope=("clinic", person), occurred_at=SAID, now=SAID)
+            use(memos, person, "allergic to penicillin", times)
+        memos.tick(NOW)
+        budget = sum(int(cube.payload.bytes) for cube in active_kv(memos))
+        (old,) = [cube for cube in active_kv(memos) if cube.governance.scope == ANA]
+    with open_with(tmp_path / "test.memos", thresholds=Thresholds(activation_bytes=budget)) as memos:
+        use(memos, "ana", "plays the cello", 2)
+        (move,) = [move for move in memos.tick(NOW) if move.kind != "refile"]
+        assert (move.kind, move.ids) == ("drop", (old.id,)) and "for the new head its " in move.reason
+        assert memos.moves(ANA)[-1].reason == move.reason and memos.get(old.id).state is State.ARCHIVED
+        assert memos.tick(NOW) == []
+
+
+def test_what_is_accepted_by_the_policy_is_within_the_budgets_of_the_same_tick(tmp_path: Path) -> None:
+    path = tmp_path / "test.memos"
+    with open_with(path, thresholds=Thresholds(accept_proposals=True, activation_bytes=0)) as memos:
+        for session, about in enumerate(["cats", "dogs", "birds", "fish"]):
+            talk = [{"role": "user", "content": f"Write a short poem about {about} in the style of a sailor, please."}]
+            memos.begin(talk, scope=ANA, session=f"{session}", now=NOW).commit(f"Well, {about}.", now=NOW)
+        memos.set_budget(ANA, facts=8, now=NOW)
+        kinds = [move.kind for move in memos.tick(NOW)]
+        assert {"propose", "prefill", "archive", "drop"} <= set(kinds), kinds
+        assert "prefill" in {move.kind for move in memos.moves(ANA)}
+        assert memos.tick(NOW) == [] and active_kv(memos) == []
+
+
+def forgetting(memos: MemOS, monkeypatch: pytest.MonkeyPatch, before: Callable[[Change], bool], id: str) -> None:
+    """Somebody forgets a memory right before the commit of such a change."""
+    commit = memos._store.commit
+
+    def later(changes: Sequence[Change]) -> Any:
+        if any(before(change) for change in changes):
+            monkeypatch.undo()
+            memos.forget(id, now=NOW)
+        return commit(changes)
+
+    monkeypatch.setattr(memos._store, "commit", later)
+
+
+def test_what_is_forgotten_while_a_tick_decides_is_left_to_the_next(memos: MemOS, monkeypatch: pytest.MonkeyPatch) -> None:
+    for session in ("one", "two"):
+        ask(memos, "allergic to penicillin", session)
+    (move,) = memos.tick(NOW)
+    forgetting(memos, monkeypatch, lambda change: isinstance(change, Revise) and change.action == "drop", move.ids[0])
+    assert memos.tick(NOW + timedelta(days=9)) == [] and active_kv(memos) == []
+    assert memos.tick(NOW + timedelta(days=9)) == [] and memos.verify().ok
+
+
+def test_of_what_is_forgotten_while_it_is_prefilled_nothing_stays(memos: MemOS, monkeypatch: pytest.MonkeyPatch) -> None:
+    for session in ("one", "two"):
+        ask(memos, "allergic to penicillin", session)
+    (source,) = [hit.cube for hit in memos.recall("penicillin", scope=ANA, now=NOW).hits if hit.cube.payload.text == FACTS[0]]
+    forgetting(memos, monkeypatch, lambda change: getattr(change, "relation", "") == "prefilled from", source.id)
+    assert memos.tick(NOW) == []
+    assert list((memos.path / "blobs").iterdir()) == []
+    assert not any(block.salt for block in memos._house.engine.kv._index.values()), "in RAM what is public alone"
+    assert memos.tick(NOW) == [] and memos.verify().ok
+
+
+def test_another_system_text_gets_a_head_of_its_own(memos: MemOS) -> None:
+    for session in ("one", "two"):
+        ask(memos, "allergic to penicillin", session)
+    assert [move.kind for move in memos.tick(NOW)] == ["prefill"]
+    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hm"}]
+    memos.begin(talk, scope=ANA, session="x", k=1, now=NOW + timedelta(hours=1)).commit("Hm.", now=NOW + timedelta(hours=1))
+    assert [move.kind for move in memos.tick(NOW + timedelta(hours=1)) if move.kind != "refile"] == ["prefill"]
+    assert memos.begin(talk, scope=ANA, session="y", now=NOW + timedelta(hours=1)).plan.reuse
+
+
+def test_heads_of_system_texts_that_are_gone_make_room_for_the_present_one(tmp_path: Path) -> None:
+    """As with a date in the system text: each day has another."""
+
+    def day(memos: MemOS, number: int) -> list[str]:
+        now = NOW + timedelta(days=number)
+        talk = [{"role": "system", "content": f"Today is day {number}."}, {"role": "user", "content": "allergic to penicillin"}]
+        for session in range(4):
+            memos.begin(talk, scope=ANA, session=f"{number} {session}", k=1, now=now).commit("Yes.", now=now)
+        kinds = [move.kind for move in memos.tick(now) if move.kind != "refile"]
+        assert memos.begin(talk, scope=ANA, session="again", now=now).plan.reuse and memos.tick(now) == []
+        return kinds
+
+    with open_with(tmp_path / "test.memos") as memos:
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        assert day(memos, 1) == ["prefill"]
+        (head,) = active_kv(memos)
+    with open_with(tmp_path / "test.memos", thresholds=Thresholds(activation_bytes=int(head.payload.bytes))) as memos:
+        assert day(memos, 2) == ["drop", "prefill"] and memos.get(head.id).state is State.ARCHIVED
+        assert day(memos, 3) == ["drop", "prefill"]

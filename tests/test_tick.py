@@ -250,3 +250,19 @@ def test_a_move_that_must_not_be_made_is_an_error_and_nothing_is_lost(tmp_path: 
         memos.update(done.id, tags=[], now=SAID)
         with pytest.raises(InvalidInput, match="no-training"):
             memos.update(done.id, tags="no-training")
+
+
+def test_a_frozen_head_is_not_replaced_by_a_function(tmp_path: Path) -> None:
+    def choose(view: View, thresholds: Thresholds, now: datetime) -> Move | None:
+        ids = tuple(each.cube.id for each in view.memories if each.cube.payload.text == FACTS[2])
+        return Move("prefill", ids, "the cello") if ids else None
+
+    with open_with(tmp_path / "test.memos", policy=choose) as memos:
+        done = memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        (head,) = memos.promote(done[0].id, to="activation", frozen=True, now=NOW)
+        ask(memos, "plays the cello", "one")
+        with pytest.raises(InvalidInput, match="is frozen: leave it there"):
+            memos.tick(NOW)
+        assert memos.get(head.id).state is State.ACTIVE
+        memos.freeze(head.id, False, now=NOW)
+        assert [move.kind for move in memos.tick(NOW)] == ["prefill"] and memos.get(head.id).state is State.ARCHIVED

@@ -155,6 +155,14 @@ def test_replayed_turns_and_forgotten_memories_leave_no_use(memos: MemOS) -> Non
     db.close()
 
 
+def test_what_is_forgotten_under_way_is_no_use(memos: MemOS) -> None:
+    turn = memos.begin([{"role": "user", "content": "Marelia plays, Ostrik lives?"}], scope=ANA, session="a", k=2, now=NOW)
+    memos.forget(first(memos).id, now=NOW)
+    turn.commit("The oboe, in Bergen.", now=NOW)
+    seen = memos.usage(ANA)
+    assert (seen.recalls, seen.uses) == (1, first(memos, FACTS[1]).usage.uses)
+
+
 def test_however_many_uses_are_one_commit(memos: MemOS) -> None:
     memos.remember([f"Note {number} is about rain." for number in range(20)], scope=ANA, now=NOW)
 

@@ -112,6 +112,27 @@ def test_a_tick_has_its_budget_and_stop_ends_it() -> None:
     assert not endless.running
 
 
+def test_started_while_it_is_being_stopped_it_is_one_thread() -> None:
+    inside, release, ticks = threading.Event(), threading.Event(), list[str]()
+
+    def tick(go_on: Callable[[], bool]) -> None:
+        ticks.append(threading.current_thread().name)
+        inside.set()
+        release.wait(20)
+
+    worker = Worker(tick, lambda: False, 0.01, None).start()
+    assert inside.wait(20)
+    stopping = threading.Thread(target=worker.stop)
+    stopping.start()
+    until(lambda: not worker.running)
+    worker.start()  # its first thread has not ended yet
+    release.set()
+    stopping.join(20)
+    assert not stopping.is_alive() and worker.running
+    worker.stop()
+    assert not worker.running and "memos-worker" not in {thread.name for thread in threading.enumerate()}
+
+
 def test_a_failure_is_logged_shown_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     calls: list[int] = []
 

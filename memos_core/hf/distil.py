@@ -119,9 +119,10 @@ class Distilling(Repositioning):
         kept = [[row for row in rows if row.keeps and row.like is like] for like in (True, False)]
         counts = (chosen.strangers, chosen.kept)
         draws = [drawn(taught, chosen.taught, seed), *(drawn(*each, seed + 1) for each in zip(kept, counts, strict=True) if each[0])]
-        step = good = 0
+        step, good, spent = 0, 0, 0.0
         if state is not None:
             step, good = take_in(state, weights, optimizer, schedule, draws)
+            spent = float(state["seconds"])  # before it was broken off
         away_by_step: list[float] = []
         while step < steps and good < chosen.patience:
             loss, away = self._loss(next(draws[0]), [row for draw in draws[1:] for row in next(draw)], weights, chosen.pull)
@@ -138,9 +139,10 @@ class Distilling(Repositioning):
             if step % chosen.every == 0:
                 away_by_step = []  # so that a training that goes on from here is the same
                 if kept_state is not None:
-                    kept_state(handed_out(step, good, weights, optimizer))
+                    seconds = torch.tensor(spent + time.process_time() - began, dtype=torch.float64)
+                    kept_state(handed_out(step, good, weights, optimizer) | {"seconds": seconds})
         base = getattr(self.model.config, "_name_or_path", None) or None
-        return Distilled(weights.done(layout, base, rows[0].invocation), step, time.process_time() - began)
+        return Distilled(weights.done(layout, base, rows[0].invocation), step, spent + time.process_time() - began)
 
     def in_context(self, lessons: Sequence[Lesson], context: str, most: int = 24) -> list[Lesson]:
         """The same lessons with the model itself as their teacher: its greedy replies with a text as its system text."""

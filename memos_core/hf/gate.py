@@ -110,7 +110,7 @@ class Examining(Distilling):
             said=_mean([answer.said for answer in answers]),
             known=_mean([now for now, then in zip(known, base.known, strict=True) if then]),
             leaked=_mean(leaked),
-            neighbours=_mean(neighbours),
+            neighbours=_mean(neighbours) if neighbours else 0.0,  # names of one word have no half that could be taken for the whole
             text=text / base.text,
             turns=turns / base.turns,
             unharmed=_mean(fine),

@@ -281,6 +281,13 @@ class SQLiteStore:
                 time.sleep(0.01 * (attempt + 1))
             return False
 
+    def discard(self, blob: str) -> None:
+        """Remove a file that was written for a change which then failed, unless something else refers to it."""
+        with self._write_lock, translated(self.place):
+            held = "SELECT 1 FROM cubes WHERE blob = ?1 AND state <> 'archived' UNION ALL SELECT 1 FROM images WHERE blob = ?1"
+            if not self.closed and not self._writer.execute(held, (blob,)).fetchone():
+                self.blobs.remove([blob])
+
     def collect_orphans(self, now: datetime, grace_seconds: float = 3600.0) -> int:
         """Remove blob files that nothing refers to and that are older than the grace period; returns how many."""
         with self.read() as view:

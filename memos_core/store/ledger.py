@@ -84,6 +84,12 @@ def apply(db: sqlite3.Connection, change: Change) -> Outcome:
 
 
 def _queue(db: sqlite3.Connection, scope: int, form: str, ids: Sequence[CubeId], reason: str = "", seconds: float = 0.0) -> None:
+    """Have a module made of what is still here of some cubes; once, however often that is asked for."""
+    here = "SELECT c.id FROM cubes c WHERE c.id IN (SELECT value FROM json_each(?))"
+    wanted = set(db.execute(here, (json.dumps(list(ids)),)))
+    for (known,) in db.execute("SELECT ids FROM retraining WHERE scope = ? AND form = ?", (scope, str(form))).fetchall():
+        if set(db.execute(here, (known,))) == wanted:
+            return
     row = (scope, str(form), json.dumps(list(ids)), reason, seconds)
     db.execute("INSERT INTO retraining (scope, form, ids, reason, seconds) VALUES (?,?,?,?,?)", row)
 

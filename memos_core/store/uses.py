@@ -67,13 +67,14 @@ def count(db: sqlite3.Connection, scope: int, change: Take) -> None:
         "INSERT INTO usage_events (id, scope, session, turn, form, at, used, task) VALUES (?,?,?,?,?,?,?,?)",
         [(row[0], scope, change.session, change.turn, forms[row[0]], stamp, row[0] in change.answered, task) for row in there],
     )
+    credited = sum(row[2] for row in rows)
     for cube in sorted(change.answered - set(forms)):  # it stood there already
-        db.execute("UPDATE usage SET uses = uses + 1 WHERE id = ?", (cube,))
+        credited += db.execute("UPDATE usage SET uses = uses + 1 WHERE id = ?", (cube,)).rowcount
     db.execute(
         "INSERT INTO scope_usage VALUES (?,1,?,?,0,?,?,?) ON CONFLICT (scope) DO UPDATE SET turns = turns + 1, recalls = recalls + excluded.recalls,"
         " uses = uses + excluded.uses, tokens_saved = tokens_saved + excluded.tokens_saved,"
         " seconds_saved = seconds_saved + excluded.seconds_saved, last_used_at = max(last_used_at, excluded.last_used_at)",
-        (scope, len(there), len(change.answered), *change.whole, stamp),
+        (scope, len(there), credited, *change.whole, stamp),
     )
     agenda.demand(db, "forms", {scope, *(row[1] for row in there)})
 

@@ -15,6 +15,7 @@ from memos_core import MemCube, MemOS, Move, State, Thresholds
 from memos_core.changes import Relate
 from memos_core.conflict.resolution import Related
 from memos_core.cube import LOCAL_OWNER, Activation, Plaintext
+from memos_core.heads import problem_of
 from memos_core.hf import HFEngine
 from memos_core.policy import Budget
 from memos_core.store import agenda, records
@@ -111,9 +112,12 @@ class Life:
             for id in move.ids if move.kind == "archive" else ():
                 *_, before, after = self.memos.history(id)  # a conflict ends when its other side expires in this very tick
                 assert before.cube is not None and before.cube.state is not State.CONTESTED and after.action == "archive"
-        for cube in frozen.values():  # it went only if it would have said what is no longer so
-            reasons = [move.reason for move in moves if cube.id in move.ids]
-            assert all("its source" in reason for reason in reasons) and len(reasons) <= 1, reasons
+        with self.memos._store.read() as view:
+            now, held = view.heads(list(frozen), self.now), {id: view.parents(id) for id in frozen}
+            texts = view.heads([parent for parents in held.values() for parent, _ in parents], self.now)
+            for id, parents in held.items():  # it went only if it would have said what is no longer so
+                outdated = any(problem_of(view, texts.get(parent), parent, version, self.now) for parent, version in parents)
+                assert (now[id].state is State.ACTIVE) != outdated, [move.reason for move in moves]
         self.check(after=True)
         assert self.memos.tick(self.now) == []
 
