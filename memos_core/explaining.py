@@ -5,11 +5,12 @@ Source: MemOS §4.2, policy-aware scheduling; that every placement can be asked 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from memos_core import policy
+from memos_core.candidates import candidates
 from memos_core.cube import Activation, CubeId, MemCube, Parameter, Plaintext, State, Usage, ancestors, blob_of, text_of
 from memos_core.heads import Derived, derived
 from memos_core.house import House
@@ -17,7 +18,7 @@ from memos_core.learning import learnable, measured, tried
 from memos_core.lifespan import cools_at
 from memos_core.modules import standing
 from memos_core.plan import line
-from memos_core.policy import Candidate, MoveKind, Thresholds
+from memos_core.policy import MoveKind, Thresholds
 from memos_core.readiness import Condition, choose_module, head_conditions, module_conditions, pays, room_in_head, untried
 from memos_core.store import agenda, records, uses
 from memos_core.store.agenda import Moved
@@ -187,9 +188,9 @@ def _of_text(
             "model", "keeps KV" if house.reuses else "takes text", "keeps KV", "" if house.reuses else "an engine that keeps KV"
         )
         warm = view.hot_in(number, thresholds.stay_heat, now) if number is not None else []
-        inside, since = {id for head in standing_heads for id in head.source_ids}, view.text_since([cube, *warm])
-        rivals = [_candidate(house, each, each.id in inside, since) for each in warm if each.id != cube.id]
-        outside = _candidate(house, cube, False, since)
+        inside = {id for head in standing_heads for id in head.source_ids}
+        everything = [cube, *(each for each in warm if each.id != cube.id)]
+        outside, *rivals = candidates(house, view, everything, inside, thresholds.head_tokens)
         room = room_in_head(outside, rivals, thresholds, now)
         prospects.append(Prospect("prefill", (able, frozen, *head_conditions(outside, thresholds, now), room)))
     hot = view.hot_in(number, thresholds.parameter_heat, now) if number is not None else []
@@ -222,10 +223,6 @@ def _of_text(
         prospects.append(Prospect("expire", (past,), expires))
     prospects += _over_budget(view, cube, now)
     return (*heads, *knowing), tuple(prospects)
-
-
-def _candidate(house: House, cube: MemCube, inside: bool, since: Mapping[CubeId, datetime]) -> Candidate:
-    return Candidate(cube, house.count(line(cube)) + 1, inside, since[cube.id])
 
 
 def _over_budget(view: Snapshot, cube: MemCube, now: datetime) -> list[Prospect]:

@@ -136,12 +136,13 @@ class Move:
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A plaintext memory that has been used, as the policy sees it. in_head: it stands in the current head. since: from when on its text has
-    stood; None: since its latest version."""
+    stood; None: since its latest version. expected: the heat that it counts with where there is no room for all; None: its own."""
 
     cube: MemCube
     tokens: int
     in_head: bool
     since: datetime | None = None
+    expected: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

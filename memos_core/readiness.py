@@ -110,9 +110,10 @@ def _sessions(has: int, needs: int) -> Condition:
 
 
 def admission_key(candidate: Candidate) -> tuple[float, float, str]:
-    """Best first: hottest per token, with priority; id decides ties."""
-    usage, priority = candidate.cube.usage, candidate.cube.governance.priority
-    return (-(usage.heat * (1 + priority)) / max(candidate.tokens, 1), -usage.heat, candidate.cube.id)
+    """Best first: hottest per token, as it is expected to be, with priority; id decides ties."""
+    heat, priority = candidate.cube.usage.heat, candidate.cube.governance.priority
+    expected = heat if candidate.expected is None else candidate.expected
+    return (-(expected * (1 + priority)) / max(candidate.tokens, 1), -heat, candidate.cube.id)
 
 
 def choose_head(candidates: Sequence[Candidate], thresholds: Thresholds, now: datetime) -> list[Candidate]:

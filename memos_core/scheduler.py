@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from memos_core import budgeting, learning, policy
+from memos_core.candidates import candidates
 from memos_core.changes import Record
 from memos_core.cube import LOCAL_OWNER, Activation, MemCube, Plaintext, Precision, Scope, State
 from memos_core.errors import InvalidInput, NotFound, VersionConflict
@@ -19,7 +20,6 @@ from memos_core.heads import Derived, derived, effective_system, find_head
 from memos_core.holding import Holding, archived
 from memos_core.house import House
 from memos_core.lifespan import cools_at, expired, later
-from memos_core.plan import line
 from memos_core.policies import Policy, View, checked
 from memos_core.policy import Candidate, Held, Move, Thresholds
 from memos_core.proposing import accept, propose
@@ -291,11 +291,8 @@ class Scheduler(Holding):
         used += [cube for cube in (mine[-1].sources if mine else ()) if cube.id not in there and isinstance(cube.payload, Plaintext)]
         current = mine[-1].source_ids if mine else None
         with self._house.store.read() as view:
-            since = view.text_since(used)
-        candidates = [
-            Candidate(cube, self._house.count(line(cube)) + 1, current is not None and cube.id in current, since[cube.id]) for cube in used
-        ]
-        return _Standing(candidates, current, mine, system)
+            found = candidates(self._house, view, used, current or (), self.thresholds.head_tokens)
+        return _Standing(found, current, mine, system)
 
     def _move_heads(self, scopes: Sequence[tuple[int, Scope]], now: datetime, go_on: Callable[[], bool]) -> tuple[list[Move], set[Scope]]:
         """Bring each scope's head up to its use, as far as the byte budget allows. Also the scopes for which there was no time."""

@@ -64,18 +64,23 @@ def expected_uses(heat: float, horizon: float) -> float:
     return heat * math.log(2) / HEAT_HALF_LIFE * horizon
 
 
+def likely_heat(heat: float, together: Sequence[tuple[float, float]]) -> float:
+    """Heat with what something is usually used with: (heat, share of that one's turns in which this one was used too) each. When a companion
+    becomes hot, so will this."""
+    return max([heat, *(share * other for other, share in together)])
+
+
+def task_fit(tasks: Mapping[int, int], task: int | None) -> float:
+    """The share of recalls for the task at hand, by Laplace's rule; 1 where none is named. tasks: recalls by task."""
+    return 1.0 if task is None else (tasks.get(task, 0) + 1) / (sum(tasks.values()) + 2)
+
+
 def value(
     usage: Usage, tokens: int, size: int, speed: Speed, horizon: float, *,
     together: Sequence[tuple[float, float]] = (), tasks: Mapping[int, int] | None = None, task: int | None = None,
 ) -> Value:  # fmt: skip
-    """Estimate. tokens: of its text; size: bytes of what is held for it. tasks: recalls by task; task: the one at hand.
-
-    together: of what is usually used with it, (heat, share of that one's turns in which this one was used too): when a companion becomes hot,
-    so will this.
-    """
-    uses = max([expected_uses(usage.heat, horizon), *(share * expected_uses(heat, horizon) for heat, share in together)])
-    known = sum((tasks or {}).values())
-    fit = 1.0 if task is None else ((tasks or {}).get(task, 0) + 1) / (known + 2)
+    """Estimate. tokens: of its text; size: bytes of what is held for it. together: as in `likely_heat`; tasks, task: as in `task_fit`."""
+    uses = expected_uses(likely_heat(usage.heat, together), horizon)
     each = max(speed.computing(tokens) - speed.loading(size), 0.0)
     # What stands in the head may answer without being recalled.
-    return Value(uses, each, min((usage.uses + 1) / (usage.recalls + 2), 1.0), fit, size)
+    return Value(uses, each, min((usage.uses + 1) / (usage.recalls + 2), 1.0), task_fit(tasks or {}, task), size)

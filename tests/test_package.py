@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
         residency revise routing statements turn value when""".split()
     ),
     set(
-        """archive blobs books budgeting carrying explaining forgetting
+        """archive blobs books budgeting candidates carrying explaining forgetting
         gleaning governing heads holding house index learning links matching modules parts pictures proposing reading reviewing scheduler store
         tending traffic transform turns worker writing""".split()
     ),

@@ -401,3 +401,35 @@ def test_heads_of_system_texts_that_are_gone_make_room_for_the_present_one(tmp_p
     with open_with(tmp_path / "test.memos", thresholds=Thresholds(activation_bytes=int(head.payload.bytes))) as memos:
         assert day(memos, 2) == ["drop", "prefill"] and memos.get(head.id).state is State.ARCHIVED
         assert day(memos, 3) == ["drop", "prefill"]
+
+
+def put_into_head(memos: MemOS) -> set[str]:
+    (move,) = memos.tick(NOW)
+    return {memos.get(id).payload.text for id in move.ids}
+
+
+@pytest.mark.parametrize("task", ["music", "health"])
+def test_where_there_is_no_room_for_all_the_task_at_hand_counts(tmp_path: Path, task: str) -> None:
+    with open_with(tmp_path / "test.memos", thresholds=Thresholds(head_tokens=30)) as memos:
+        cello = memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)[2].id
+        for number, (question, what) in enumerate([("allergic to penicillin", "health")] * 3 + [("plays the cello", task)] * 3):
+            turn = memos.begin([{"role": "user", "content": question}], scope=ANA, session=f"{number}", k=1, now=NOW, task=what)
+            turn.commit("Yes.", now=NOW + timedelta(seconds=number))
+        (room,) = [each for each in memos.explain(cello, now=NOW).prospects[0].conditions if each.what == "tokens"]
+        assert room.met == (task == "music")
+        assert put_into_head(memos) == {FACTS[2] if task == "music" else FACTS[0]}
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_where_there_is_no_room_for_all_what_is_used_with_something_hot_goes_first(tmp_path: Path, together: bool) -> None:
+    few = Thresholds(head_tokens=60, enter_heat=0.9, stay_heat=0.5)
+    both, before = ["allergic to penicillin", "lives in Lisbon"], NOW - timedelta(days=14)
+    with open_with(tmp_path / "test.memos", thresholds=few) as memos:
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        turns = [(question, before) for question in ([", ".join(both)] if together else both) for _ in range(4)]
+        turns += [(both[0], NOW)] * 4 + [("plays the cello", NOW)] * 2
+        for number, (question, at) in enumerate(turns):
+            k = 2 if "," in question else 1
+            turn = memos.begin([{"role": "user", "content": question}], scope=ANA, session=f"{number}", k=k, now=at, task="daily")
+            turn.commit("Yes.", now=at)
+        assert put_into_head(memos) == {FACTS[0], FACTS[1] if together else FACTS[2]}

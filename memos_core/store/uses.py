@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -123,6 +124,15 @@ def by_task(view: Snapshot, cube: CubeId) -> dict[int, int]:
     """How often a cube was recalled for each task, by the task's number; 0 for none. Of its latest thousand uses."""
     latest = "SELECT task FROM usage_events WHERE id = ? ORDER BY seq DESC LIMIT 1000"
     return dict(view.db.execute(f"SELECT task, count(*) FROM ({latest}) GROUP BY task", (cube,)).fetchall())
+
+
+def latest_task(view: Snapshot, cubes: Sequence[CubeId]) -> int | None:
+    """The number of the task that one of these was last used for; None where that was for none."""
+    latest = "SELECT (SELECT max(seq) FROM usage_events WHERE id = j.value) FROM json_each(?) j"
+    row = view.db.execute(
+        f"SELECT task FROM usage_events WHERE seq IN ({latest}) ORDER BY seq DESC LIMIT 1", (json.dumps(list(cubes)),)
+    ).fetchone()
+    return row[0] or None if row else None
 
 
 def companions(view: Snapshot, cube: CubeId, most: int = 5) -> list[tuple[CubeId, int]]:
