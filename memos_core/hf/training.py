@@ -23,14 +23,14 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 WARM = 8  # steps until the full learning rate
 LEFT = 0.1  # of the learning rate, at the end
 CLIP = 1.0  # of the gradient's norm
-FEWEST = 60  # steps that few facts take as well: until some forty, what is asked for is known, but not yet of whom
+FEWEST = 12  # facts; fewer take as many steps: until some sixty, what is asked for is known, but not yet of whom
 
 
 @dataclass(frozen=True)
 class Settings:
     """How a module is trained. taught, strangers, kept: lessons in one step: of what is taught, of its like that is kept, of all else that is.
 
-    pull: weight of the divergence. rate: learning rate. steps: at most; None: `begin` and `a_fact` for each fact, and no fewer than FEWEST.
+    pull: weight of the divergence. rate: learning rate. steps: at most; None: `begin` and `a_fact` for each fact, FEWEST at least.
     It ends before when `patience` checks in a row, `every` so many steps from the step `least` on, have found every watched lesson learned
     and the divergence at most `settled` nats. first_layer: from which share of the model's depth on its layers are adapted.
     """
@@ -57,7 +57,7 @@ class Settings:
 
     def most(self, facts: int) -> int:
         """How many steps so many facts take at most."""
-        return self.steps or max(self.begin + self.a_fact * facts, FEWEST)
+        return self.steps or self.begin + self.a_fact * max(facts, FEWEST)
 
 
 # These read the turns anew in every step; under an activated LoRA their KV is fixed.
