@@ -1,14 +1,18 @@
 """How likely each key is to be asked for next, learned from the requests alone. Pure: time is counted in requests.
 
-Every half-life gives a forecast: the decayed number of a key's uses over that of all. So does the heat of its group, for three half-lives:
-the group's decayed share, split among its keys by their long-run uses. Weights say which forecasts to believe. They are the posterior over
-"this forecast is the right one now, and may give way to another at any request", which follows a change within a few dozen requests. One
-more forecast is the share of a key's uses since the last such change: a short half-life notices that the hot keys are others, but it goes
-on forgetting, where after the change every use is worth remembering. One more candidate is a slow mixture of all forecasts, for requests
-that no single one fits.
+In two steps, each learned alike: which group the next request is for, and which key of that group. Keys without a group make up one. The
+time of a key is counted in requests for its group: what is known of the keys of a conversation stays as it is while another one is live,
+and all of them cool down together.
+
+Every half-life gives a forecast: the decayed number of uses over that of all. Weights say which forecasts to believe. They are the
+posterior over "this forecast is the right one now, and may give way to another at any request", which follows a change within a few dozen
+requests. One more forecast of keys is the share of a key's uses since the last such change: a short half-life notices that the hot keys
+are others, but it goes on forgetting, where after the change every use is worth remembering. One more candidate is a slow mixture of all
+forecasts, for requests that no single one fits.
 
 Source: Herbster and Warmuth, "Tracking the best expert" (Machine Learning 32, 1998) for the weights; the mixture is the stepwise EM of
-Cappé and Moulines, "On-line expectation-maximization" (2009). Half-lives a factor of four apart and the count that begins anew are ours.
+Cappé and Moulines, "On-line expectation-maximization" (2009). Half-lives a factor of four apart, the two steps and the count that begins
+anew are ours.
 """
 
 from __future__ import annotations
@@ -22,29 +26,31 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 Slots = np.ndarray[Any, np.dtype[np.int64]]
 
 HALF_LIVES: tuple[float, ...] = (4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0)
-"""In requests."""
-HEATS = slice(1, 4)
-"""Of the half-lives, those at which the heat of a group is watched."""
-FORECASTS = len(HALF_LIVES) + len(HALF_LIVES[HEATS]) + 1
+"""In requests: all of them for groups, those for its group for a key."""
+FORECASTS = len(HALF_LIVES) + 1
+"""Of a key; of a group, one less."""
 BRIEF = slice(0, 3)
-"""Of the half-lives, those that are believed more than all others when requests have just changed."""
+"""Of the half-lives, those that are believed when requests have just changed."""
 START = 1
 """Of the half-lives, that whose counts are taken for the uses since a change when it is noticed."""
+SURE = 0.9
+"""How far they have to be for a change to be noticed: with a bare half, luck made one up in one of ten steady streams of 50,000 requests."""
 ERA = 64
 """Requests between two changes at least."""
 SWITCH = 1e-5
 """Chance per request that another forecast becomes the right one."""
 UNFORESEEN = 0.1
-"""Share of requests that a forecast is not blamed for: they may go to any known key alike."""
+"""Share of requests that a forecast is not blamed for: they may go to any known key or group alike."""
 STEP = 0.02
 """Weight of the newest request in the slow mixture."""
 LEAST = 1e-4
 """Weight that every forecast keeps in the slow mixture."""
-_TINY = 1e-300
+_INVERSE: Floats = -1 / np.array(HALF_LIVES)
+_FADE: Floats = np.exp2(_INVERSE)
 
 
 class UseRates:
-    """Rates of use of keys and groups, in columns by slot. A key keeps its slot until it is forgotten."""
+    """Rates of use, of keys in columns by slot, of groups by place. A key keeps its slot until it is forgotten, a group its place."""
 
     def __init__(self) -> None:
         self.slots: dict[Hashable, int] = {}
@@ -52,22 +58,24 @@ class UseRates:
         self.clock = 0
         self.last: Floats = np.zeros(0)
         self._counts: Floats = np.zeros((0, len(HALF_LIVES)))
-        self._group: Slots = np.zeros(0, np.int64)  # -1: none, the key is a group of its own
+        self._counted: Floats = np.zeros(0)  # uses of its group when it was used last
+        self._since: Floats = np.zeros(0)  # uses since the last change
+        self._group: Slots = np.zeros(0, np.int64)
         self._groups: dict[Hashable, int] = {}
         self._group_counts: Floats = np.zeros((0, len(HALF_LIVES)))
         self._group_last: Floats = np.zeros(0)
-        self._total: Floats = np.zeros(len(HALF_LIVES))
+        self._group_uses: Floats = np.zeros(0)
+        self._group_since: Floats = np.zeros(0)  # of all its keys
         self._posterior: Floats = np.full(FORECASTS + 1, 1 / (FORECASTS + 1))  # the last is the slow mixture
         self._mixture: Floats = np.full(FORECASTS, 1 / FORECASTS)
-        self._inverse: Floats = -1 / np.array(HALF_LIVES)
-        self._fade: Floats = np.exp2(self._inverse)
-        self._since: Floats = np.zeros(0)  # uses since the last change
-        self._changed = 0.0  # when that was
-        self._settled = False  # since it was noticed, something else than the briefest half-lives has been believed
+        self._group_posterior: Floats = np.full(FORECASTS, 1 / FORECASTS)
+        self._group_mixture: Floats = np.full(FORECASTS - 1, 1 / (FORECASTS - 1))
+        self._changed = 0  # when the last change was noticed
+        self._settled = False  # since then, something else than the briefest half-lives has been believed
         self._free: list[int] = []
-        self._pending: Floats | None = None  # not judged yet
-        self._begun: tuple[int, Floats] = (0, self._total)  # clock and total when the turn began
-        self._warmed: dict[int, tuple[Floats, float]] = {}  # groups of the turn: their uses before it, and when the last of them was
+        self._pending: tuple[Floats | None, Floats | None] = (None, None)  # of the group and of the key, not judged yet
+        self._begun = 0  # clock when the turn began
+        self._warmed: dict[int, tuple[Floats, float, float, float]] = {}  # groups of the turn: counts, last, uses and since before it
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -79,32 +87,42 @@ class UseRates:
         the turn: repeated turns would otherwise count as streaks of luck for the shortest half-life, and what a turn warms as heat foreseen.
         """
         if not together:
-            if self._pending is not None:
-                self._judge(self._pending)
-            self._begun, self._warmed = (self.clock, self._total), {}
-        slot = self.slots.get(key)
-        if slot is None:
-            slot, self._pending = self._add(key, group), None
-        else:
-            self._pending = self._forecast(slot)
+            self._judge()
+            self._begun, self._warmed = self.clock, {}
+        known = key in self.slots
+        slot = self.slots[key] if known else self._add(key, group)
+        place = int(self._group[slot])
+        if place not in self._warmed:
+            columns = (self._group_last, self._group_uses, self._group_since)
+            last, uses, since = (float(column[place]) for column in columns)
+            self._warmed[place] = (self._group_counts[place].copy(), last, uses, since)
+        self._pending = self._forecast(place, slot if known else None)
         self.clock += 1
-        self._total = self._total * self._fade + 1
-        _bump(self._counts, self.last, slot, self.clock, self._inverse)
+        _bump(self._group_counts, self._group_last, place, self.clock)
+        self._group_uses[place] += 1
+        self._group_since[place] += 1
+        _bump(self._counts, self._counted, slot, float(self._group_uses[place]))
         self._since[slot] += 1
-        if (place := int(self._group[slot])) >= 0:
-            self._warmed.setdefault(place, (self._group_counts[place].copy(), float(self._group_last[place])))
-            _bump(self._group_counts, self._group_last, place, self.clock, self._inverse)
+        self.last[slot] = self.clock
         return slot
 
     def of(self, slots: Slots) -> Floats:
         """Chance of each to be what the next request asks for."""
         if not len(slots):
             return np.zeros(0)
-        weights = self._posterior[:-1] + self._posterior[-1] * self._mixture
-        own, heat = self._decayed(slots)
-        plain, lifted = weights[: len(HALF_LIVES)] / self._total, weights[len(HALF_LIVES) : -1] / self._total[HEATS]
-        since = self._since[slots] * (weights[-1] / max(self.clock - self._changed, 1))
-        return np.asarray(own @ plain + own[:, -1] / np.maximum(heat[:, -1], _TINY) * (heat[:, HEATS] @ lifted) + since)
+        places, weights = self._group[slots], _believed(self._posterior, self._mixture)
+        uses = self._group_uses[places]
+        own = self._counts[slots] * np.exp2((uses - self._counted[slots])[:, None] * _INVERSE) / _total(uses[:, None])
+        share = own @ weights[:-1] + self._since[slots] * (weights[-1] / self._group_since[places])
+        if len(self._groups) == 1:
+            return np.asarray(share)
+        heat = self._group_counts[places] * np.exp2((self.clock - self._group_last[places])[:, None] * _INVERSE)
+        return np.asarray(share * (heat @ (_believed(self._group_posterior, self._group_mixture) / _total(self.clock))))
+
+    @property
+    def moving(self) -> bool:
+        """Whether the briefest half-lives are believed more than all other forecasts: what comes next follows from the last few requests."""
+        return float(_believed(self._posterior, self._mixture)[BRIEF].sum()) > 0.5
 
     def forget(self, key: Hashable) -> None:
         """Nothing about it is kept but what it added to the heat of its group. Unknown keys are ignored."""
@@ -115,9 +133,10 @@ class UseRates:
         self._free.append(slot)
 
     def weights(self) -> dict[str, float]:
-        """By name of the forecast, what is believed of it now: "own 64", "group 64", "since the change", "mixture"."""
-        names = [f"own {half:g}" for half in HALF_LIVES] + [f"group {half:g}" for half in HALF_LIVES[HEATS]]
-        return dict(zip([*names, "since the change", "mixture"], self._posterior.tolist(), strict=True))
+        """By name of the forecast, what is believed of it now: "own 64", "since the change", "mixture"; of groups "group 64", "groups mixed"."""
+        own = [*(f"own {half:g}" for half in HALF_LIVES), "since the change", "mixture"]
+        groups = [*(f"group {half:g}" for half in HALF_LIVES), "groups mixed"]
+        return dict(zip([*own, *groups], [*self._posterior.tolist(), *self._group_posterior.tolist()], strict=True))
 
     def state(self) -> dict[str, Any]:
         """Everything, as numbers, lists and arrays of its own."""
@@ -130,46 +149,42 @@ class UseRates:
         vars(made).update({name: value.copy() if hasattr(value, "copy") else value for name, value in state.items()})
         return made
 
-    def _decayed(self, slots: Slots) -> tuple[Floats, Floats]:
-        """Uses of each and of its group, by half-life. A key without a group is one of its own."""
-        own = self._counts[slots] * np.exp2((self.clock - self.last[slots])[:, None] * self._inverse)
-        if not self._groups:
-            return own, own
-        places = self._group[slots]
-        heat = self._group_counts[places] * np.exp2((self.clock - self._group_last[places])[:, None] * self._inverse)
-        return own, np.where(places[:, None] < 0, own, heat)
+    def _forecast(self, place: int, slot: int | None) -> tuple[Floats | None, Floats | None]:
+        """What each forecast gave, before the turn began, for the group to be asked for, and for the key if the group is.
 
-    def _forecast(self, slot: int) -> Floats:
-        """What each forecast gave, before the turn began, for it to be asked for."""
-        clock, total = self._begun
-        own = heat = self._counts[slot] * np.exp2((clock - self.last[slot]) * self._inverse)
-        if (place := int(self._group[slot])) >= 0:
-            uses, last = self._warmed.get(place, (self._group_counts[place], float(self._group_last[place])))
-            heat = uses * np.exp2((clock - last) * self._inverse)
-        lift = own[-1] / max(float(heat[-1]), _TINY)
-        since = self._since[slot] / max(clock - self._changed, 1)
-        forecast = np.concatenate([own / total, lift * heat[HEATS] / total[HEATS], [since]])
-        return (1 - UNFORESEEN) * forecast + UNFORESEEN / len(self.slots)
+        A key that was not known could not be foreseen, but its group could. Of a group that was not, nothing could.
+        """
+        counts, last, uses, since = self._warmed[place]
+        if not uses:
+            return None, None
+        heat = counts * np.exp2((self._begun - last) * _INVERSE) / _total(self._begun)
+        group = None if len(self._groups) == 1 else (1 - UNFORESEEN) * heat + UNFORESEEN / len(self._groups)
+        if slot is None:
+            return group, None
+        own = self._counts[slot] * np.exp2((uses - self._counted[slot]) * _INVERSE) / _total(uses)
+        forecast = np.append(own, self._since[slot] / since)
+        return group, (1 - UNFORESEEN) * forecast + UNFORESEEN / len(self.slots)
 
-    def _judge(self, forecast: Floats) -> None:
+    def _judge(self) -> None:
         """Believe those more that thought likely what came."""
-        mixed = float(forecast @ self._mixture)
-        posterior = self._posterior * np.append(forecast, mixed)
-        self._posterior = posterior * ((1 - SWITCH) / float(posterior.sum())) + SWITCH / len(posterior)
-        mixture = np.maximum(self._mixture * (1 - STEP + STEP / mixed * forecast), LEAST)
-        self._mixture = mixture / float(mixture.sum())
-        self._notice()
+        (group, key), self._pending = self._pending, (None, None)
+        if group is not None:
+            self._group_posterior, self._group_mixture = _judged(self._group_posterior, self._group_mixture, group)
+        if key is not None:
+            self._posterior, self._mixture = _judged(self._posterior, self._mixture, key)
+            self._notice()
 
     def _notice(self) -> None:
-        """Count anew, from what a short half-life remembers, when the shortest begin to be believed more than the others."""
+        """Count anew, from what a short half-life remembers, when the shortest begin to be believed and not the others."""
         believed = self._posterior
-        brief = float(believed[BRIEF].sum())
-        if brief < float(believed[BRIEF.stop : len(HALF_LIVES)].sum() + believed[FORECASTS - 1]):
+        brief, others = float(believed[BRIEF].sum()), float(believed[BRIEF.stop : FORECASTS].sum())
+        if brief < others:
             self._settled = True
-        elif self._settled and self.clock - self._changed > ERA:
-            self._settled = False
-            self._since = self._counts[:, START] * np.exp2((self.clock - self.last) * self._inverse[START])
-            self._changed = self.clock - float(self._total[START])
+        elif brief * (1 - SURE) > others * SURE and self._settled and self.clock - self._changed > ERA:
+            self._settled, self._changed = False, self.clock
+            uses = self._group_uses[self._group]
+            self._since = self._counts[:, START] * np.exp2((uses - self._counted) * _INVERSE[START])
+            self._group_since = _total(self._group_uses[:, None])[:, START]
             self._posterior = believed * (1 - brief / 2)
             self._posterior[FORECASTS - 1] += brief / 2
 
@@ -179,17 +194,16 @@ class UseRates:
             self._free = list(range(grown - 1, len(self.keys) - 1, -1))
             self.keys += [None] * (grown - len(self.keys))
             self.last, self._counts, self._group = resized(self.last, grown), resized(self._counts, grown), resized(self._group, grown)
-            self._since = resized(self._since, grown)
+            self._counted, self._since = resized(self._counted, grown), resized(self._since, grown)
         slot = self._free.pop()
+        place = self._groups.setdefault(group, len(self._groups))
+        if place == len(self._group_last):
+            grown = max(16, 2 * place)
+            self._group_last, self._group_counts = resized(self._group_last, grown), resized(self._group_counts, grown)
+            self._group_uses, self._group_since = resized(self._group_uses, grown), resized(self._group_since, grown)
         self.slots[key], self.keys[slot] = slot, key
-        self._counts[slot], self.last[slot], self._group[slot] = 0, self.clock, -1
-        self._since[slot] = 0
-        if group is not None:
-            place = self._groups.setdefault(group, len(self._groups))
-            if place == len(self._group_last):
-                grown = max(16, 2 * place)
-                self._group_last, self._group_counts = resized(self._group_last, grown), resized(self._group_counts, grown)
-            self._group[slot] = place
+        self.last[slot], self._group[slot] = self.clock, place
+        self._counts[slot], self._counted[slot], self._since[slot] = 0, self._group_uses[place], 0
         return slot
 
 
@@ -200,7 +214,25 @@ def resized(array: Any, length: int) -> Any:
     return grown
 
 
-def _bump(counts: Floats, last: Floats, slot: int, clock: int, inverse: Floats) -> None:
+def _total(uses: Any) -> Floats:
+    """What so many uses one after the other have decayed to, by half-life."""
+    return np.asarray((1 - np.exp2(uses * _INVERSE)) / (1 - _FADE))
+
+
+def _bump(counts: Floats, last: Floats, row: int, clock: float) -> None:
     """One use more now, older ones faded until now."""
-    counts[slot] = counts[slot] * np.exp2((clock - last[slot]) * inverse) + 1
-    last[slot] = clock
+    counts[row] = counts[row] * np.exp2((clock - last[row]) * _INVERSE) + 1
+    last[row] = clock
+
+
+def _believed(posterior: Floats, mixture: Floats) -> Floats:
+    """Weight of each forecast, with its part of the slow mixture."""
+    return np.asarray(posterior[:-1] + posterior[-1] * mixture)
+
+
+def _judged(posterior: Floats, mixture: Floats, forecast: Floats) -> tuple[Floats, Floats]:
+    """Both, after a request to which the forecasts gave these chances."""
+    mixed = float(forecast @ mixture)
+    weighed = posterior * np.append(forecast, mixed)
+    slow = np.maximum(mixture * (1 - STEP + STEP / mixed * forecast), LEAST)
+    return weighed * ((1 - SWITCH) / float(weighed.sum())) + SWITCH / len(weighed), slow / float(slow.sum())

@@ -1,12 +1,15 @@
 """What a tier of limited bytes holds: the keys whose presence is expected to save the most seconds per byte. Pure: no clock, no I/O.
 
-Value of a key: its rate of use (`UseRates`: own use, heat of its conversation or task) times the seconds that having it saves, which the
-caller measures. A key can only come in when it is asked for or offered. It comes in when its value exceeds that of what has to go for it,
-less the surplus bytes that this frees, by a quarter (`MARGIN`) of the value of what goes; below the margin a difference is mostly noise of
-the estimate, and following it moves bytes without gaining hits. The margin is on whole keys, and a wider one on the surplus where few keys
-are held (`FEW`), as nothing may fit into it for long: a large and a small key of like rate would otherwise push each other out at every
-request, each for the few bytes that it needs of the other. Bytes that are free because more went than was needed are given only to what
-is worth as much as the least of what is held: anything else would soon have to go for something better.
+Value of a key: its rate of use (`UseRates`: that of its conversation or task times its part in it) times the seconds that having it
+saves, which the caller measures. A key can only come in when it is asked for or offered. It comes in when its value exceeds that of what
+has to go for it, less the surplus bytes that this frees, by a quarter (`MARGIN`) of the value of what goes; below the margin a difference
+is mostly noise of the estimate, and following it moves bytes without gaining hits. The margin is on whole keys, and a wider one on the
+surplus where few keys are held (`FEW`), as nothing may fit into it for long: a large and a small key of like rate would otherwise push
+each other out at every request, each for the few bytes that it needs of the other. There is no margin while what comes next follows from
+the last few requests: then keys come and go at every request anyway, and the newest is the likeliest to be asked for again.
+
+Bytes that are free because more went than was needed are given only to what is worth as much as the least of what is held: anything else
+would soon have to go for something better.
 
 A decision looks at 48 held keys drawn at random and the 16 of least value among those seen last time, so that its cost does not grow with
 the number of keys. It is a function of the requests and the seed.
@@ -232,7 +235,8 @@ class Residency:
                 return Decision(False, False, (), gain, least)
             self._put(slot, above)
             return Decision(False, True, (), gain, least)
-        choice = choose(gain, need, densities.tolist(), sizes.tolist(), self._margin, spare=len(candidates) == len(leaves))
+        margin = 1.0 if self.rates.moving else self._margin
+        choice = choose(gain, need, densities.tolist(), sizes.tolist(), margin, spare=len(candidates) == len(leaves))
         victims = [int(candidates[position]) for position in choice.victims]
         for victim in victims:
             self._drop(victim)

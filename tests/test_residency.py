@@ -107,6 +107,22 @@ def test_what_is_not_needed_in_the_end_stays() -> None:
     assert choose(100, 12, [1.0, 2.0, 3.0], [5, 5, 15], spare=False).victims == (0, 1, 2)
 
 
+def test_where_requests_follow_from_the_last_few_there_is_no_margin() -> None:
+    """Each of many keys is asked for a few times and then no more: keeping what was asked for last is all that can be done."""
+    tier, steady, rng = Residency(40), Residency(40), np.random.default_rng(0)
+    refused, weighed = 0, 0
+    for request in range(900):
+        decision = tier.request(request // 3 % 100, 7 + request // 3 % 6, 1.0)
+        if request > 300 and decision.gain > decision.loss > 0:
+            weighed, refused = weighed + 1, refused + (not decision.admitted)
+    assert tier.rates.moving and weighed > 50 and not refused
+    turned = 0
+    for key in rng.integers(0, 8, 900).tolist():
+        decision = steady.request(key, 7 + key % 6, 1.0)
+        turned += not decision.admitted and decision.gain > decision.loss > 0
+    assert not steady.rates.moving and turned > 10
+
+
 def test_bytes_left_over_are_not_given_to_what_would_be_the_next_to_go() -> None:
     tier = Residency(4)
     assert tier.request("large", 4, 4.0).admitted
@@ -136,11 +152,14 @@ def test_one_use_more_never_lowers_a_rate(history: list[int], data: st.DataObjec
     """Instead of a request of something else of which nothing else is known, with what is believed left as it was."""
     key = data.draw(st.sampled_from(history))
     with_use, without = used(history), used(history)
+    for rates in (with_use, without):
+        rates.use("something of that other group", "another group")
     with_use.use(key, group(key))
-    without.use("something else")
-    without._posterior, without._mixture = with_use._posterior.copy(), with_use._mixture.copy()
+    without.use("something else", "another group")
+    for name in ("_posterior", "_mixture", "_group_posterior", "_group_mixture"):
+        setattr(without, name, getattr(with_use, name).copy())
     assert rate(with_use, key) >= rate(without, key) * (1 - 1e-9)
-    others = [other for other in set(history) if other != key and (group(other) is None or group(other) != group(key))]
+    others = [other for other in set(history) if other != key and group(other) != group(key)]
     for other in others:
         assert rate(with_use, other) == pytest.approx(rate(without, other))
 
@@ -162,7 +181,7 @@ def test_rates_are_chances(history: list[int]) -> None:
     known = rates.of(np.array(sorted(rates.slots.values()), np.int64))
     assert (known >= 0).all()
     assert known.sum() <= 1 + 1e-9
-    assert sum(rates.weights().values()) == pytest.approx(1)
+    assert sum(rates.weights().values()) == pytest.approx(2)  # one for keys, one for groups
 
 
 def test_a_steady_stream_is_believed_by_long_half_lives_and_a_moving_one_by_short() -> None:
@@ -172,7 +191,7 @@ def test_a_steady_stream_is_believed_by_long_half_lives_and_a_moving_one_by_shor
         steady.use(int(rng.integers(20)))
         moving.use(request // 40 * 5 + int(rng.integers(5)))
     believed = [
-        sum(float(name.split()[1]) * weight for name, weight in rates.weights().items() if name.startswith(("own", "group")))
+        sum(float(name.split()[1]) * weight for name, weight in rates.weights().items() if name.startswith("own"))
         for rates in (steady, moving)
     ]
     assert believed[0] > 1000 > 100 > believed[1]
@@ -211,8 +230,8 @@ def test_a_path_is_one_observation() -> None:
     alone = UseRates()
     for key in "abcdefgh" * 3:
         alone.use(key)
-    uniform = 1 / 13
-    assert max(abs(weight - uniform) for weight in rates.weights().values()) < max(abs(w - uniform) for w in alone.weights().values())
+    far = [max(abs(weight - 1 / 10) for weight in each._posterior.tolist()) for each in (rates, alone)]
+    assert far[0] < far[1]
 
 
 def test_what_a_turn_warms_is_no_evidence_for_heat() -> None:
@@ -223,9 +242,47 @@ def test_what_a_turn_warms_is_no_evidence_for_heat() -> None:
         for talk in rng.integers(8, size=2000).tolist():
             for place in range(2):
                 rates.use((talk, int(rng.integers(4))), talk, together and place > 0)
-        forecasts = rates._posterior[:-1] + rates._posterior[-1] * rates._mixture
-        believed.append(float(forecasts[-4:-1].sum()))
-    assert believed[0] < 0.5 < believed[1]
+        weights = rates._group_posterior[:-1] + rates._group_posterior[-1] * rates._group_mixture
+        believed.append(float(weights[0]))
+    assert believed[0] < 0.05 < 0.2 < believed[1]
+
+
+def test_a_first_question_about_a_talk_says_which_talk_is_live() -> None:
+    """Keys that were never asked for before could not be foreseen, but the group they are of could."""
+    rates, rng = UseRates(), np.random.default_rng(0)
+    for _ in range(200):
+        rates.use(("ana", int(rng.integers(8))), "ana")
+    for key in range(12):
+        rates.use(("ben", key), "ben")
+    ana, ben = (float(rates.of(np.array([rates.slots[talk, key] for key in range(8)])).sum()) for talk in ("ana", "ben"))
+    assert ben > 2 * ana
+
+
+def test_what_is_known_of_a_talk_waits_while_another_is_live() -> None:
+    rates, rng = UseRates(), np.random.default_rng(0)
+
+    def ask_ana(count: int) -> None:
+        for key in rng.choice(8, count, p=[0.4, 0.3, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05]).tolist():
+            rates.use(("ana", key), "ana")
+
+    ask_ana(300)
+    slots = np.array([rates.slots["ana", key] for key in range(8)])
+    before = rates.of(slots)
+    for _ in range(600):
+        rates.use(("ben", int(rng.integers(8))), "ben")
+    assert rates.of(slots).sum() < 0.01 * before.sum()
+    ask_ana(10)
+    after = rates.of(slots)
+    assert after[:2].min() > 3 * after[2:].max()
+    assert after.sum() > 0.5
+
+
+def test_requests_that_follow_from_the_last_few_are_told_from_steady_ones() -> None:
+    steady, bursts, rng = UseRates(), UseRates(), np.random.default_rng(0)
+    for request in range(600):
+        steady.use(int(rng.integers(20)))
+        bursts.use((request // 6 * 7 + request % 2) % 40)
+    assert bursts.moving and not steady.moving
 
 
 # -- the tier ------------------------------------------------------------------------------------------------------------------
