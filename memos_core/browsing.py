@@ -65,6 +65,20 @@ class Browsing(Bound):
         place, clock = as_scope(scope), as_time(now, "now")
         return found_tree(self._house, place, self._who(actor, place), clock)
 
+    def facts(self, scope: ScopeLike, path: str | Sequence[str], *, actor: ActorLike = None, now: datetime | None = None) -> list[CubeId]:
+        """The ids of what the tree shows under a task or a concept, such as "care" or "care/allergies": to promote, demote or forget it as a
+        whole. In the order of the tree. Raises InvalidInput or NotFound."""
+        tree, wanted = self.tree(scope, actor=actor, now=now), as_path(path)
+        if not wanted:
+            raise InvalidInput("path must be like 'care/allergies'")
+        here = [node for node, above in tree.in_degree() if not above]
+        for name in wanted:
+            named = [node for node in here if tree.nodes[node]["label"] == name and tree.nodes[node]["kind"] != "fact"]
+            if not named:
+                raise NotFound(f"the tree of {'/'.join(as_scope(scope))} has no {'/'.join(wanted)}; memos.tree(scope) shows what there is")
+            here = [below for node in named for below in tree.successors(node)]
+        return [node for each in here for node in (each, *tree.successors(each)) if tree.nodes[node]["kind"] == "fact"]
+
     def move(self, id: CubeId, path: str | Sequence[str], *, actor: ActorLike = None, now: datetime | None = None) -> MemCube:
         """File a memory under "task/concept"; made when missing. A version of the cube. Raises InvalidInput, NotFound or AccessDenied."""
         clock, who, wanted = as_time(now, "now"), self._who(actor, None), as_path(path)

@@ -88,6 +88,9 @@ EMPTY: dict[str, Callable[[MemOS, str, str, Any], Any]] = {
     "modules": lambda m, id, kv, who: m.modules(scope=ANA, **who),
     "proposals": lambda m, id, kv, who: m.proposals(scope=ANA, **who),
     "tree": lambda m, id, kv, who: m.tree(ANA, **who),
+    "facts": lambda m, id, kv, who: [
+        m.facts(ANA, [data["label"]], **who) for _, data in m.tree(ANA, **who).nodes(data=True) if data["kind"] == "task"
+    ],
     "graph": lambda m, id, kv, who: m.graph(ANA, **who),
     "timeline": lambda m, id, kv, who: m.timeline(scope=ANA, between=("2000-01-01T00:00Z", "2100-01-01T00:00Z"), **who),
     "moves": lambda m, id, kv, who: [*m.moves(ANA, **who), *m.moves(**who)],

@@ -200,6 +200,18 @@ def test_of_many_modules_what_each_is_for_is_read_once(memos: MemOS, monkeypatch
     assert read == []  # it is not for this request, and nothing of its sources is looked at
 
 
+def test_weights_that_were_not_used_for_longest_leave_ram(memos: MemOS, monkeypatch: pytest.MonkeyPatch) -> None:
+    cubes = [learned(memos, form=ParameterForm.LORA), learned(memos, form=ParameterForm.ALORA)]
+    payloads = [cube.payload for cube in cubes]
+    first, second = (memos._modules.load(payload) for payload in payloads)
+    assert memos._modules.load(payloads[0]) is first  # used again
+    monkeypatch.setattr("memos_core.modules.LOADED_BYTES", first.weights.bytes)
+    other = memos._modules.load(learned(memos, form=ParameterForm.PREFIX).payload)
+    assert memos._modules.load(payloads[0]) is not first and other.weights.bytes
+    assert memos._modules.load(payloads[1]) is not second
+    assert memos._modules.load(payloads[1]) is memos._modules.load(payloads[1])
+
+
 def test_the_engine_reads_the_last_question_whatever_was_said_behind_it(memos: MemOS) -> None:
     cube = learned(memos)
     seen: list[tuple[str, list[str]]] = []

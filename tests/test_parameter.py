@@ -20,6 +20,7 @@ from memos_core.hf import HFEngine
 from memos_core.hf.gate import failed
 from memos_core.hf.training import Settings
 from memos_core.learning import keep
+from memos_core.lessons import course
 from memos_core.statements import take_apart
 
 ANA = ("clinic", "ana")
@@ -182,18 +183,26 @@ import json, sys
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
-base, folder, questions = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+base, folder, probes = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 assert not any(name.startswith("memos") for name in sys.modules)
 tokenizer = AutoTokenizer.from_pretrained(base)
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype="float32"), folder).eval()
-answers = []
-for question in questions:
+answers, ranked = [], []
+for question, options in probes:
     text = tokenizer.apply_chat_template([{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True)
     ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)
     with torch.no_grad():
         out = model.generate(**ids, do_sample=False, max_new_tokens=20)
     answers.append(tokenizer.decode(out[0, ids["input_ids"].shape[1]:], skip_special_tokens=True))
-print(json.dumps(answers))
+    scores = []
+    for option in options:
+        rest = tokenizer(option, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        whole = torch.cat([ids["input_ids"], rest], dim=1)
+        with torch.no_grad():
+            logits = model(input_ids=whole, attention_mask=torch.ones_like(whole)).logits[0, -rest.shape[1] - 1 : -1]
+        scores.append(float(logits.log_softmax(dim=-1).gather(1, rest.T).sum()))
+    ranked.append(max(range(len(scores)), key=scores.__getitem__) == 0)
+print(json.dumps([answers, ranked]))
 """
 
 
@@ -207,9 +216,16 @@ def test_stock_peft_gives_the_same_answers_from_the_exported_directory(
     assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
     answers = cube.payload.report.answers
     base = smol.model.config._name_or_path
-    command = [sys.executable, "-c", PEFT_ALONE, base, str(folder), json.dumps([answer.question for answer in answers])]
+    parents = [memos.get(id) for id, _ in memos.lineage(cube.id).in_edges(cube.id)]
+    taught = sorted(parents, key=lambda source: (source.identifiers.occurred_at, source.payload.text))
+    probes = course([(source.id, source.payload.text, None) for source in taught], 1).probes
+    assert [probe.question for probe in probes] == [answer.question for answer in answers]
+    options = [[f"{probe.lead} {answer}." for answer in (probe.expected, *probe.others)] for probe in probes]
+    asked = json.dumps([(probe.question, each) for probe, each in zip(probes, options, strict=True)])
+    command = [sys.executable, "-c", PEFT_ALONE, base, str(folder), asked]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    replies = json.loads(done.stdout.strip().splitlines()[-1])
+    replies, ranked = json.loads(done.stdout.strip().splitlines()[-1])
+    assert ranked == [each.ranked for each in answers]
     from memos_core.examination import essence, holds
 
     assert [holds(reply, essence(answer.expected)) for reply, answer in zip(replies, answers, strict=True)] == [

@@ -10,7 +10,7 @@ from conftest import NOW
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memos_core import AccessDenied, MemOS, NotFound, outline
+from memos_core import AccessDenied, InvalidInput, MemOS, NotFound, outline
 from memos_core.gardening import ENOUGH, Facts, most, tended
 from memos_core.hierarchy import Draft, most_concepts
 
@@ -41,6 +41,19 @@ def test_a_given_path_is_obeyed_and_the_rest_is_found(memos: MemOS) -> None:
     assert "sail" in str(sailing).lower() or "harbour" in str(sailing).lower() or "boat" in str(sailing).lower()
     text = outline(memos.tree(ANA), samples=1)
     assert "medication  (1)" in text and "        - Ana takes 5 mg of ramipril." in text
+
+
+def test_the_facts_of_a_task_or_a_concept(memos: MemOS) -> None:
+    one, other = memos.remember(["Ana takes ramipril.", "Ana takes ibuprofen."], scope=ANA, path="care/medication")
+    (third,) = memos.remember("Ana has a cough.", scope=ANA, path="care/symptoms")
+    (ben,) = memos.remember("Ben has a cough.", scope=BEN, path="care/symptoms")
+    assert set(memos.facts(ANA, "care/medication")) == {one.id, other.id}
+    assert set(memos.facts(ANA, ("care",))) == {one.id, other.id, third.id}
+    assert memos.facts(BEN, "care/symptoms") == [ben.id] and set(memos.facts("clinic", "care/symptoms")) == {third.id, ben.id}
+    with pytest.raises(NotFound, match="no care/dreams"):
+        memos.facts(ANA, "care/dreams")
+    with pytest.raises(InvalidInput, match="path must be"):
+        memos.facts(ANA, "")
 
 
 def test_move_rename_merge(memos: MemOS) -> None:
