@@ -1,4 +1,4 @@
-"""Which keys a tier holds: budgets hold, more use never demotes, decisions can be repeated; the policies and bounds it is measured by."""
+"""Which keys a tier holds: budgets hold, more use never demotes, decisions can be repeated."""
 
 from __future__ import annotations
 
