@@ -50,7 +50,10 @@ _FADE: Floats = np.exp2(_INVERSE)
 
 
 class UseRates:
-    """Rates of use, of keys in columns by slot, of groups by place. A key keeps its slot until it is forgotten, a group its place."""
+    """Rates of use, of keys in columns by slot, of groups by place. A key keeps its slot until it is forgotten, a group its place.
+
+    A group without a key is kept while room is left: it may come again, as when the last of its keys was of a text that has changed.
+    """
 
     def __init__(self) -> None:
         self.slots: dict[Hashable, int] = {}
@@ -66,6 +69,8 @@ class UseRates:
         self._group_last: Floats = np.zeros(0)
         self._group_uses: Floats = np.zeros(0)
         self._group_since: Floats = np.zeros(0)  # of all its keys
+        self._group_keys: Slots = np.zeros(0, np.int64)
+        self._free_places: list[int] = []
         self._posterior: Floats = np.full(FORECASTS + 1, 1 / (FORECASTS + 1))  # the last is the slow mixture
         self._mixture: Floats = np.full(FORECASTS, 1 / FORECASTS)
         self._group_posterior: Floats = np.full(FORECASTS, 1 / FORECASTS)
@@ -106,11 +111,14 @@ class UseRates:
         self.last[slot] = self.clock
         return slot
 
-    def of(self, slots: Slots) -> Floats:
-        """Chance of each to be what the next request asks for."""
+    def of(self, slots: Slots, ahead: int = 1) -> Floats:
+        """Chance of each to be what the next request asks for; with `ahead`, the mean over so many next requests for its group, if none
+        of them is for the key: what a forecast knows fades with its half-life, so that brief heat counts for less.
+        """
         if not len(slots):
             return np.zeros(0)
         places, weights = self._group[slots], _believed(self._posterior, self._mixture)
+        weights[:-1] *= _total(ahead) / ahead
         uses = self._group_uses[places]
         own = self._counts[slots] * np.exp2((uses - self._counted[slots])[:, None] * _INVERSE) / _total(uses[:, None])
         share = own @ weights[:-1] + self._since[slots] * (weights[-1] / self._group_since[places])
@@ -130,6 +138,7 @@ class UseRates:
         if slot is None:
             return
         self.keys[slot] = None
+        self._group_keys[self._group[slot]] -= 1
         self._free.append(slot)
 
     def weights(self) -> dict[str, float]:
@@ -196,15 +205,37 @@ class UseRates:
             self.last, self._counts, self._group = resized(self.last, grown), resized(self._counts, grown), resized(self._group, grown)
             self._counted, self._since = resized(self._counted, grown), resized(self._since, grown)
         slot = self._free.pop()
-        place = self._groups.setdefault(group, len(self._groups))
-        if place == len(self._group_last):
-            grown = max(16, 2 * place)
-            self._group_last, self._group_counts = resized(self._group_last, grown), resized(self._group_counts, grown)
-            self._group_uses, self._group_since = resized(self._group_uses, grown), resized(self._group_since, grown)
+        place = self._place(group)
+        self._group_keys[place] += 1
         self.slots[key], self.keys[slot] = slot, key
         self.last[slot], self._group[slot] = self.clock, place
         self._counts[slot], self._counted[slot], self._since[slot] = 0, self._group_uses[place], 0
         return slot
+
+    def _place(self, group: Hashable | None) -> int:
+        if group not in self._groups:
+            if not self._free_places:
+                self._make_places()
+            place = self._groups[group] = self._free_places.pop()
+            for column in (self._group_last, self._group_counts, self._group_uses, self._group_since, self._group_keys):
+                column[place] = 0
+        return self._groups[group]
+
+    def _make_places(self) -> None:
+        """Forget the half of the groups without a key that were not asked for longest; where that is little, make room for more."""
+        length = len(self._group_last)
+        empty = [(self._group_last[place], place, group) for group, place in self._groups.items() if not self._group_keys[place]]
+        empty.sort(key=lambda found: found[:2])
+        for _, place, group in empty[: len(empty) // 2]:
+            if place not in self._warmed:
+                del self._groups[group]
+                self._free_places.append(place)
+        if len(self._free_places) <= length // 4:
+            grown = max(16, 2 * length)
+            self._free_places += range(grown - 1, length - 1, -1)
+            self._group_last, self._group_counts = resized(self._group_last, grown), resized(self._group_counts, grown)
+            self._group_uses, self._group_since = resized(self._group_uses, grown), resized(self._group_since, grown)
+            self._group_keys = resized(self._group_keys, grown)
 
 
 def resized(array: Any, length: int) -> Any:

@@ -1,12 +1,13 @@
 """What a tier of limited bytes holds: the keys whose presence is expected to save the most seconds per byte. Pure: no clock, no I/O.
 
-Value of a key: its rate of use (`UseRates`: that of its conversation or task times its part in it) times the seconds that having it
-saves, which the caller measures. A key can only come in when it is asked for or offered. It comes in when its value exceeds that of what
-has to go for it, less the surplus bytes that this frees, by a quarter (`MARGIN`) of the value of what goes; below the margin a difference
-is mostly noise of the estimate, and following it moves bytes without gaining hits. The margin is on whole keys, and a wider one on the
-surplus where few keys are held (`FEW`), as nothing may fit into it for long: a large and a small key of like rate would otherwise push
-each other out at every request, each for the few bytes that it needs of the other. There is no margin while what comes next follows from
-the last few requests: then keys come and go at every request anyway, and the newest is the likeliest to be asked for again.
+Value of a key: its rate of use (`UseRates`: that of its conversation or task times its part in it) over the next requests (`AHEAD`)
+times the seconds that having it saves, which the caller measures. A key can only come in when it is asked for or offered. It comes in when
+its value exceeds that of what has to go for it, less the surplus bytes that this frees, by a fifth (`MARGIN`) of the value of what goes;
+below the margin a difference is mostly noise of the estimate, and following it moves bytes without gaining hits. The margin is on whole
+keys, and a wider one on the surplus where few keys are held (`FEW`), as nothing may fit into it for long: a large and a small key of like
+rate would otherwise push each other out at every request, each for the few bytes that it needs of the other. While what comes next follows
+from the last few requests, there is no margin and only the very next request counts: then keys come and go at every request anyway, and
+the newest is the likeliest to be asked for again.
 
 Bytes that are free because more went than was needed are given only to what is worth as much as the least of what is held: anything else
 would soon have to go for something better.
@@ -28,8 +29,11 @@ import numpy as np
 
 from memos_core.rates import Floats, Slots, UseRates, resized
 
-MARGIN = 1.25
+MARGIN = 1.2
 """How many times the value of what goes a newcomer must be worth, where no surplus is freed."""
+AHEAD = 256
+"""Requests for its group over which the rate of a key counts. By the next request alone, one in a hundred of belief in the briefest
+half-lives, which is chance, made a key just used worth more than most that were held, and let it in to go again soon."""
 FEW = 32
 """Keys: where so many are looked at, the margin is twice as wide on the surplus, where they are fewer, wider still, up to all of it."""
 SAMPLE, POOL = 48, 16
@@ -122,7 +126,7 @@ class Residency:
     def value(self, key: Hashable) -> float:
         """Expected seconds that having it saves per request; 0 for an unknown key."""
         slot = self.rates.slots.get(key)
-        return 0.0 if slot is None else float(self.rates.of(np.array([slot]))[0]) * float(self._seconds[slot])
+        return 0.0 if slot is None else float(self._rates(np.array([slot]))[0]) * float(self._seconds[slot])
 
     def request(
         self,
@@ -223,7 +227,7 @@ class Residency:
             return Decision(False, True, ())
         leaves = self._candidates(above)
         candidates = self._with_parents(leaves, need)
-        rates = self.rates.of(np.append(candidates, slot))
+        rates = self._rates(np.append(candidates, slot))
         gain = float(rates[-1]) * float(self._seconds[slot])
         sizes = self._bytes[candidates]
         densities = rates[:-1] * self._seconds[candidates] / sizes
@@ -244,6 +248,9 @@ class Residency:
             self._put(slot, above)
             self._full = True
         return Decision(False, choice.admitted, tuple(self.rates.keys[victim] for victim in victims), gain, choice.loss)
+
+    def _rates(self, slots: Slots) -> Floats:
+        return self.rates.of(slots, 1 if self.rates.moving else AHEAD)
 
     def _candidates(self, above: int | None) -> Slots:
         """Held keys that may go: all when they are few, else a sample and the worst of the last one."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from benchmarks import traces
-from benchmarks.bounds import RateOracle, Told, foo, furthest
+from benchmarks.bounds import RateOracle, Told, ToldOfMoves, foo, furthest
 from benchmarks.rivals import ARC, GDSF, LRU, RIVALS, S3FIFO, LFUAging, Rival
 from benchmarks.simulator import Machine, recovery, replay, spilling, tiers
 from drawn_requests import HISTORIES, KEYS, ask, check, parent, size
@@ -89,7 +90,28 @@ def test_traces_are_drawn_as_they_say(tmp_path: Any) -> None:
     assert (
         0 < replay(told, Told(told.budget(0.1)), told.budget(0.1)).hits <= 100 * furthest(told.keys, told.blocks, told.budget(0.1)) + 1e-9
     )
+    for trace in made:
+        counted = replay(trace, ToldOfMoves(trace, trace.budget(0.2)), trace.budget(0.2))
+        assert 0 < counted.hits <= 100 * furthest(trace.keys, trace.blocks, trace.budget(0.2)) + 1e-9
     assert recovery([(made[2], replay(made[2], Residency(100), 100))]) >= 100
+
+
+def test_a_learner_that_is_told_of_moves_counts_anew() -> None:
+    """Two keys of one block where one fits: the old one stays until the new one has been asked for oftener, or the set is said to move."""
+    keys, blocks = np.array([0] * 5 + [1] * 3), np.array([1, 1])
+    steady = traces.Trace("steady", 0, keys, blocks, [(0, np.array([0.5, 0.5]))])
+    assert replay(steady, ToldOfMoves(steady, 1), 1).hit.tolist() == [0, 1, 1, 1, 1, 0, 0, 0]
+    moved = replace(steady, shifts=[5])
+    assert replay(moved, ToldOfMoves(moved, 1), 1).hit.tolist() == [0, 1, 1, 1, 1, 0, 1, 1]
+
+
+def test_a_learner_that_is_told_of_moves_holds_whole_paths() -> None:
+    trace = traces.tree(3, 3000, 100)
+    learner = ToldOfMoves(trace, trace.budget(0.2))
+    for key in trace.keys.tolist():
+        above = int(trace.parents[key])  # type: ignore[index]
+        learner.request(key, int(trace.blocks[key]), 1.0, None, None if above < 0 else above)
+        assert all(learner.parents.get(held, held) in learner.sizes for held in learner.sizes)
 
 
 def test_tiers_by_hand() -> None:

@@ -13,6 +13,7 @@ there are too many, the one that ends last is optimal for that. `furthest` does 
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -109,6 +110,55 @@ class Told:
         held = list(self.sizes)
         densities = [self.uses[other] * float(self.groups[other] == group) for other in held]
         choice = choose(self.uses[key] * size, self.used + size - self.budget, densities, [self.sizes[other] for other in held], 1.5)
+        if choice.admitted:
+            for place in choice.victims:
+                self.used -= self.sizes.pop(held[place])
+            self.sizes[key] = size
+            self.used += size
+        return Decision(False, choice.admitted, tuple(held[place] for place in choice.victims))
+
+
+class ToldOfMoves:
+    """A learner that is told each moment the hot set moves: value density by the uses since, counted exactly; every held key looked at.
+
+    Where all that is known of the keys is the same before a move, no forecast of rates orders them better than the uses since. With no
+    moments it counts all uses, as suits rates that stay as they are. A parent counts for no less than what rests on it.
+    """
+
+    def __init__(self, trace: Trace, budget: int) -> None:
+        self.budget, self.used = budget, 0
+        self.moves = list(trace.shifts)
+        self.clock = 0
+        self.sizes: dict[int, int] = {}
+        self.uses: Counter[int] = Counter()
+        self.parents: dict[int, int] = {}
+
+    def request(
+        self, key: int, size: int, seconds: float, group: int | None = None, parent: int | None = None, together: bool = False
+    ) -> Decision:
+        if self.moves and self.clock >= self.moves[0]:
+            self.moves.pop(0)
+            self.uses.clear()
+        self.clock += 1
+        self.uses[key] += 1
+        if parent is not None:
+            self.parents[key] = parent
+        if key in self.sizes or size > self.budget or (parent is not None and parent not in self.sizes):
+            return Decision(key in self.sizes, False, ())
+        above = set[int]()
+        while parent is not None:
+            above.add(parent)
+            parent = self.parents.get(parent)
+        held = [other for other in self.sizes if other not in above]
+        worth = {other: float(self.uses[other]) for other in held}
+        for other in reversed(held):  # what rests on a key came in after it
+            if self.parents.get(other, -1) in worth:
+                worth[self.parents[other]] = max(worth[self.parents[other]], worth[other])
+        held.reverse()  # of equal worth, children go before what they rest on
+        need = self.used + size - self.budget
+        choice = choose(
+            self.uses[key] * size, need, [worth[other] for other in held], [self.sizes[other] for other in held], 1.0, spare=False
+        )
         if choice.admitted:
             for place in choice.victims:
                 self.used -= self.sizes.pop(held[place])
