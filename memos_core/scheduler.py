@@ -194,7 +194,7 @@ class Scheduler(Holding):
             if move is None:
                 continue
             decided.add(scope)
-            checked(move, seen, self.thresholds, now)
+            move = checked(move, seen, self.thresholds, now)
             if move.kind != "keep" and go_on():
                 moves += self._carry_out(move, scope, standing, modules, now)
         return moves, decided

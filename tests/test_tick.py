@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import NOW
+from conftest import NOW, bag_of_words
 from test_scheduler import ANA, FACTS, SAID, ask, open_with
 
 from memos_core import LATENCY, InvalidInput, MemOS, Move, State, Thresholds, View
@@ -266,3 +266,38 @@ def test_a_frozen_head_is_not_replaced_by_a_function(tmp_path: Path) -> None:
         assert memos.get(head.id).state is State.ACTIVE
         memos.freeze(head.id, False, now=NOW)
         assert [move.kind for move in memos.tick(NOW)] == ["prefill"] and memos.get(head.id).state is State.ARCHIVED
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"kind": []}, "of kind \\[\\]; it must be a str"),
+        ({"ids": None}, "ids None; they must be a tuple"),
+        ({"ids": (3,)}, "ids \\(3,\\); they must be a tuple"),
+        ({"reason": 5}, "the reason of the policy's move must be a str"),
+        ({"reason": " "}, "the reason of the policy's move is empty"),
+        ({"seconds": float("nan")}, "seconds nan; it must be a finite number"),
+        ({"seconds": "1"}, "seconds '1'; it must be a finite number"),
+    ],
+)
+def test_a_move_of_the_wrong_parts_is_an_error_and_enters_no_chain(tmp_path: Path, wrong: dict[str, Any], said: str) -> None:
+    def choose(view: View, thresholds: Thresholds, now: datetime) -> Move | None:
+        return Move(**{"kind": "archive", "ids": (view.memories[0].cube.id,), "reason": "because", **wrong})
+
+    with MemOS.open(tmp_path / "test.memos", embedder=bag_of_words, policy=choose) as memos:
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        ask(memos, "allergic to penicillin", "one")
+        with pytest.raises(InvalidInput, match=said):
+            memos.tick(NOW)
+        assert memos.moves() == [] and memos.verify().ok
+
+
+def test_ids_that_a_function_names_twice_are_moved_once(tmp_path: Path) -> None:
+    def choose(view: View, thresholds: Thresholds, now: datetime) -> Move | None:
+        return Move("archive", [each.cube.id for each in view.memories] * 2, "because") if view.memories else None  # type: ignore[arg-type]
+
+    with MemOS.open(tmp_path / "test.memos", embedder=bag_of_words, policy=choose) as memos:
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        ask(memos, "allergic to penicillin", "one")
+        (move,) = memos.tick(NOW)
+        assert len(move.ids) == 1 and memos.moves()[0].ids == move.ids and memos.tick(NOW) == [] and memos.verify().ok
