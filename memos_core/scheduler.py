@@ -5,7 +5,6 @@ Source: MemOS §4.2, memory scheduling.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -43,14 +42,16 @@ class Scheduler(Holding):
         self.thresholds = thresholds
         self._chooser = chooser
         self._ahead: set[str] = set()  # files of KV that this process has made, or decided whether to read ahead
-        self._lock = threading.Lock()
 
     def tick(self, now: datetime, go_on: Callable[[], bool] = lambda: True) -> list[Move]:
         """Expire, archive, erase, drop, prefill, distil: what the policy decides, each move committed with its reason and its record.
 
-        go_on: asked before each move and while a module is trained; False ends the tick, and the next one goes on from there.
+        go_on: asked before each move, while a module is trained, and while another tick of the same directory, of this process or another, is
+        waited for; False ends the tick, and the next one goes on from there.
         """
-        with self._lock:
+        with self._house.store.ticking.held(go_on) as mine:
+            if not mine:
+                return []
             review = Review(self._house, now, self._by())
             try:
                 review.refresh()

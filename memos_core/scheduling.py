@@ -54,7 +54,8 @@ class Scheduling(Forms):
         what is queued. It reads what is due and nothing else. Returns the moves with reasons; `moves` has them all.
 
         At one `now`, a second tick does nothing. budget_s: seconds of `clock` after which no further move is started; the next tick goes on
-        from there, also after a kill. Only the local owner may; raises AccessDenied, InvalidInput, EngineError or StoreError.
+        from there, also after a kill. While another process ticks this directory, it waits, for as long as budget_s allows.
+        Only the local owner may; raises AccessDenied, InvalidInput, EngineError or StoreError.
         """
         self._owner()
         clock_time = as_planned(as_time(now, "now"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -301,3 +303,25 @@ def test_ids_that_a_function_names_twice_are_moved_once(tmp_path: Path) -> None:
         ask(memos, "allergic to penicillin", "one")
         (move,) = memos.tick(NOW)
         assert len(move.ids) == 1 and memos.moves()[0].ids == move.ids and memos.tick(NOW) == [] and memos.verify().ok
+
+
+def test_two_ticks_of_one_directory_do_not_do_the_same_twice(tmp_path: Path) -> None:
+    """As of two processes: each has its own connection, and its own lock file handle."""
+    inside, release = threading.Event(), threading.Event()
+
+    def choose(view: View, thresholds: Thresholds, now: datetime) -> Move | None:
+        inside.set()
+        release.wait(20)
+        return None
+
+    with open_with(tmp_path / "test.memos", policy=choose) as one, open_with(tmp_path / "test.memos", policy=choose) as two:
+        one.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        for session in ("one", "two"):
+            ask(one, "allergic to penicillin", session)
+        with ThreadPoolExecutor() as pool:
+            first = pool.submit(one.tick, NOW)
+            assert inside.wait(20) and two.tick(NOW, budget_s=0.05) == []
+            second = pool.submit(two.tick, NOW)
+            release.set()
+            assert [move.kind for move in first.result(20)] == ["prefill"] and second.result(20) == []
+        assert one.stats()["counts"]["activation"] == 1 and len(one.moves()) == 1 and one.verify().ok
