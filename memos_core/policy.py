@@ -290,3 +290,11 @@ def next_too_weak(held: Fading, budget: Budget) -> float | None:
     left = -np.log2(max(budget.strength, 1e-300)) - held.halvings[fading]
     left = left[left >= 0] / held.per_second[fading][left >= 0]
     return float(left.min()) + 1.0 if len(left) else None
+
+
+def too_weak_in(held: Fading, place: int, strength: float) -> float | None:
+    """In how many seconds one of them falls below a budget's strength, if nobody uses it: 0 where it has, None for never."""
+    left = -np.log2(max(strength, 1e-300)) - held.halvings[place]
+    if left < 0:
+        return 0.0
+    return float(left / held.per_second[place]) + 1.0 if held.per_second[place] > 0 and strength > 0 else None

@@ -116,14 +116,15 @@ class Scheduling(Forms):
     def explain(self, id: CubeId, *, task: str | None = None, actor: ActorLike = None, now: datetime | None = None) -> Explanation:
         """Why a cube is where it is, what it is worth, and what would move it: its numbers against every threshold, and what is missing.
 
+        It rests on what the next tick would decide on, so that a policy function is asked about the cube's scope, too.
         Only who holds the cube's scope may ask, since it tells of others in it. task: the one at hand, for its value. Raises InvalidInput,
-        NotFound or AccessDenied.
+        NotFound or AccessDenied, and what the policy function raises.
         """
         clock, who = as_planned(as_time(now, "now")), self._who(actor, None)
         cube = self._permitted(id, "read", who, clock)
         require(may_enter(who, cube.governance.scope), who, "read", f"the record of cube {id}")
         number = None if task is None else self._task(cube.governance.scope, as_text(task, "task"))
-        return explained(self._house, cube, self._scheduler.thresholds, clock, number, self._in_ram(cube.payload))
+        return explained(self._house, self._scheduler, cube, clock, number, self._in_ram(cube.payload))
 
     def _in_ram(self, payload: Payload) -> bool:
         """Whether this process holds the tensors of a cube now."""

@@ -325,3 +325,33 @@ def test_two_ticks_of_one_directory_do_not_do_the_same_twice(tmp_path: Path) -> 
             release.set()
             assert [move.kind for move in first.result(20)] == ["prefill"] and second.result(20) == []
         assert one.stats()["counts"]["activation"] == 1 and len(one.moves()) == 1 and one.verify().ok
+
+
+def test_room_that_a_tick_frees_is_used_in_it(tmp_path: Path) -> None:
+    """A template's KV is reduced beside a hot head, and restored in the very tick in which that cools."""
+    path, form = tmp_path / "test.memos", "Answer {name} in two words, please, and kindly."
+    with open_with(path) as memos:
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        (template,) = memos.remember(form, scope=ANA, semantic_type="template", occurred_at=SAID, now=SAID)
+        (kv,) = memos.promote(template.id, to="activation", least_precision="int8", now=NOW)
+        for session in ("one", "two"):
+            ask(memos, "allergic to penicillin", session)
+        memos.tick(NOW)
+        (made,) = memos.moves(ANA)
+        head = memos.get(str(made.made))
+    with open_with(path, thresholds=Thresholds(activation_bytes=int(head.payload.bytes + kv.payload.bytes * 0.6))) as memos:
+        assert [move.kind for move in memos.tick(NOW)] == ["reduce"] and memos.tick(NOW) == []
+        cool = NOW + timedelta(days=9)
+        assert [move.kind for move in memos.tick(cool)] == ["drop", "restore"] and memos.tick(cool) == []
+
+
+def test_a_template_that_changes_is_not_made_again_without_room(tmp_path: Path) -> None:
+    path, form = tmp_path / "test.memos", "Answer {name} in two words, please, and kindly."
+    with open_with(path) as memos:
+        (template,) = memos.remember(form, scope=ANA, semantic_type="template", occurred_at=SAID, now=SAID)
+        memos.promote(template.id, to="activation", now=NOW)
+        memos.update(template.id, text=f"{form} Always.", now=NOW)
+    with open_with(path, thresholds=Thresholds(activation_bytes=0)) as memos:
+        (move,) = memos.tick(NOW)
+        assert move.kind == "drop" and "has changed from version 1 to 2, and there is no room" in move.reason
+        assert memos.tick(NOW) == [] and memos.stats()["counts"]["activation"] == 0
