@@ -167,10 +167,13 @@ class _Outlook:
     def seen(self) -> tuple[tuple[CubeId, ...], tuple[Prospect, ...]]:
         """What stands for the cube in another form, and its prospects."""
         if isinstance(self._cube.payload, Plaintext):
-            return self._held_as(), (*self._by_use(), *self._by_time(), *self._by_budgets(), *self._erased(), *self._by_function())
-        if self._cube.state is not State.ACTIVE:
+            held, found = self._held_as(), [*self._by_use(), *self._by_time(), *self._by_budgets(), *self._erased()]
+        elif self._cube.state is not State.ACTIVE:
             return (), ()
-        return (), (*(self._of_module() if isinstance(self._cube.payload, Parameter) else self._of_derived()), *self._by_function())
+        else:
+            held, found = (), self._of_module() if isinstance(self._cube.payload, Parameter) else self._of_derived()
+        chosen = self._by_function(held)
+        return held, (*(each for each in found if each.kind not in {move.kind for move in chosen}), *chosen)
 
     # ------------------------------------------------------------------ what a user's function decides
     @property
@@ -181,11 +184,22 @@ class _Outlook:
             return []
         return [Condition("policy", f"{move.kind}, {move.reason}", "None", f"another answer of the policy function than {move.kind}")]
 
-    def _by_function(self) -> list[Prospect]:
-        move, held = self._decided, self._held_as()
+    def _by_function(self, held: tuple[CubeId, ...]) -> list[Prospect]:
+        """What the user's function moves it to."""
+        move, scope = self._decided, self._cube.governance.scope
         if move is None or self._cube.id not in move.ids or (move.kind in ("prefill", "distil") and held):
             return []
-        return [Prospect(move.kind, (Condition("policy", f"{move.kind}, {move.reason}", move.kind),))]
+        conditions = [Condition("policy", f"{move.kind}, {move.reason}", move.kind)]
+        if move.kind == "distil":
+            conditions.append(_model(self._house.learns, "takes modules"))
+        if move.kind == "prefill":
+            conditions.append(_model(self._house.reuses, "keeps KV"))
+            stands = self._scheduler.standing(self._number, scope, self._now)
+            conditions.append(_unfrozen([head.cube for head in stands.mine]))
+            if self._house.reuses:
+                chosen = [each for each in stands.candidates if each.cube.id in move.ids]
+                conditions.append(self._scheduler.room_for(scope, stands, chosen, True, self._now))
+        return [Prospect(move.kind, tuple(conditions))]
 
     # ------------------------------------------------------------------ what is computed from memories
     def _of_module(self) -> list[Prospect]:

@@ -43,7 +43,8 @@ class Policy(Protocol):
 
     It may return prefill (ids of memories: from now on they are the scope's head), drop (ids of held), distil (ids of memories), revert (ids
     of modules), archive (ids of memories), or keep with no ids: nothing is moved by use. It must be deterministic: the same view, the same move.
-    A move that is made already changes nothing. Its reason goes into the audit log: no content belongs there.
+    After each move it is asked again, in the same tick, until it answers None, keep, or a move that is made already, which changes nothing:
+    so it must leave be what it has moved. None lets the thresholds undo it; keep does not. Its reason goes into the audit log: no content belongs there.
     """
 
     def __call__(self, view: View, thresholds: Thresholds, now: datetime, /) -> Move | None: ...

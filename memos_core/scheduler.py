@@ -134,12 +134,12 @@ class Scheduler(Placing):
             if not go_on():
                 break
             several = due[start : start + AT_ONCE]
-            found, kept = self._choose(several, now, go_on)
+            found, kept, late = self._choose(several, now, go_on)
             made, rest = self._move_heads([each for each in several if each[1] not in kept], now, go_on)
             if any(move.kind in ("prefill", "drop") for move in [*found, *made]):
                 made += self._make_room(now)  # the room that is left now may hold something in a better precision
             moves += found + made
-            scopes = [scope for _, scope in several if scope not in rest]
+            scopes = [scope for _, scope in several if scope not in rest | late]
             moves += learning.retire_outdated(self._house, scopes, now)
             moves += learning.retire_cold(self._house, self.thresholds, [scope for scope in scopes if scope not in kept], now)
             unfinished: set[Scope] = set()
@@ -179,18 +179,35 @@ class Scheduler(Placing):
     def _least_heat(self) -> float:
         return min(self.thresholds.stay_heat, self.thresholds.parameter_heat) if self.thresholds.distil else self.thresholds.stay_heat
 
-    def _choose(self, several: Sequence[tuple[int, Scope]], now: datetime, go_on: Callable[[], bool]) -> tuple[list[Move], set[Scope]]:
-        """Ask the user's function about each scope; what it moves or keeps, the thresholds do not decide."""
+    def _choose(
+        self, several: Sequence[tuple[int, Scope]], now: datetime, go_on: Callable[[], bool]
+    ) -> tuple[list[Move], set[Scope], set[Scope]]:
+        """Ask the user's function about each scope, again after each move, until it leaves the rest to the thresholds, keeps it, or has it
+        already. Also the scopes that it has decided on, and those of them for which there was no time."""
         moves: list[Move] = []
         decided: set[Scope] = set()
+        unfinished: set[Scope] = set()
         for number, scope in several if self._chooser is not None else ():
-            move, standing, modules = self._asked(number, scope, now)
-            if move is None:
-                continue
-            decided.add(scope)
-            if move.kind != "keep" and go_on():
-                moves += self._carry_out(move, scope, standing, modules, now)
-        return moves, decided
+            before: set[tuple[str, frozenset[str]]] = set()
+            while True:
+                move, standing, modules = self._asked(number, scope, now)
+                if move is None:
+                    break
+                if move.kind != "keep" and not go_on():
+                    unfinished.add(scope)
+                    break
+                done = [] if move.kind == "keep" else self._carry_out(move, scope, standing, modules, now)
+                moves += done
+                if not done:
+                    break
+                if (what := (move.kind, frozenset(move.ids))) in before:
+                    raise InvalidInput(
+                        f"the policy wants to {move.kind} the same of scope {'/'.join(scope)} again and again: it must leave be what it has moved"
+                    )
+                before.add(what)
+            if move is not None:
+                decided.add(scope)
+        return moves, decided, unfinished
 
     def asked(self, number: int, scope: Scope, now: datetime) -> Move | None:
         """What the user's function says of a scope; None where it leaves it to the thresholds, or there is none. Raises as it does, or

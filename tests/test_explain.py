@@ -12,7 +12,7 @@ from conftest import NOW, bag_of_words
 from test_modules import learned
 from tiny_models import tiny_model, tiny_tokenizer
 
-from memos_core import AccessDenied, Explanation, InvalidInput, MemCube, MemOS, Move, State, Thresholds
+from memos_core import AccessDenied, Explanation, InvalidInput, MemCube, MemOS, Move, State, Thresholds, View
 from memos_core.explaining import Prospect
 from memos_core.hf import HFEngine
 
@@ -254,8 +254,14 @@ def test_under_another_system_text_a_head_is_not_the_one_in_use(memos: MemOS) ->
 
 def test_what_a_function_decides_is_told(tmp_path: Path) -> None:
     answers: list[Move | None] = [Move("keep", (), "quiet hours")]
+
+    def choose(view: View, thresholds: Thresholds, now: datetime) -> Move | None:
+        move = answers[0]
+        gone = isinstance(move, Move) and not set(move.ids) <= {each.cube.id for each in view.memories}
+        return None if gone else move
+
     engine = HFEngine(tiny_model("llama", max_position_embeddings=4096), tiny_tokenizer())
-    with MemOS.open(tmp_path / "test.memos", embedder=bag_of_words, engine=engine, policy=lambda *_: answers[0]) as memos:
+    with MemOS.open(tmp_path / "test.memos", embedder=bag_of_words, engine=engine, policy=choose) as memos:
         memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
         for session in ("one", "two"):
             ask(memos, "Marelia plays?", session)

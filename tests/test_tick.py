@@ -223,7 +223,7 @@ def test_a_function_decides_before_the_thresholds(tmp_path: Path) -> None:
         assert memos.tick(NOW) == [], "it is there already"
         answers[0] = lambda view: Move("drop", tuple(cube.id for cube in view.held), "not today") if view.held else Move("keep", (), "none")
         ask(memos, "hello", "five")
-        assert plain(memos.tick(NOW)) == [("drop", tuple(cube.id for cube in seen[-1].held))]
+        assert plain(memos.tick(NOW)) == [("drop", tuple(cube.id for cube in seen[-2].held))] and not seen[-1].held
         answers[0] = lambda view: (
             Move("archive", (cubes[0],), "enough of it")
             if (cubes := [each.cube.id for each in view.memories if each.cube.payload.text == FACTS[0]])
@@ -355,3 +355,47 @@ def test_a_template_that_changes_is_not_made_again_without_room(tmp_path: Path) 
         (move,) = memos.tick(NOW)
         assert move.kind == "drop" and "has changed from version 1 to 2, and there is no room" in move.reason
         assert memos.tick(NOW) == [] and memos.stats()["counts"]["activation"] == 0
+
+
+def test_a_function_is_asked_until_it_is_content(tmp_path: Path) -> None:
+    """As in the README: the coolest of too many, one a move, and a second tick does nothing."""
+
+    def choose(view: View, thresholds: Thresholds, now: datetime) -> Move | None:
+        return Move("archive", (view.memories[-1].cube.id,), "the coolest of too many") if len(view.memories) > 1 else None
+
+    with open_with(tmp_path / "test.memos", policy=choose) as memos:
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        for session, question in enumerate(["plays the cello", "lives in Lisbon", "allergic to penicillin", "allergic to penicillin"]):
+            ask(memos, question, f"{session}")
+        ids = {memos.get(id).payload.text for id in (one.id for one in (hit.cube for hit in memos.recall("Ana", scope=ANA, now=NOW).hits))}
+        assert set(FACTS) <= ids
+        moves = [move.kind for move in memos.tick(NOW) if move.kind != "refile"]
+        assert moves == ["archive", "archive", "prefill"] and memos.tick(NOW) == [] and memos.verify().ok
+
+
+def test_a_function_that_goes_to_and_fro_is_an_error(tmp_path: Path) -> None:
+    def choose(view: View, thresholds: Thresholds, now: datetime) -> Move | None:
+        out = [each.cube.id for each in view.memories if not each.in_head]
+        return Move("prefill", (out[0],), "the other one") if out else None
+
+    with open_with(tmp_path / "test.memos", policy=choose) as memos:
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        for session, question in enumerate(["plays the cello", "allergic to penicillin"]):
+            ask(memos, question, f"{session}")
+        with pytest.raises(InvalidInput, match="prefill the same of scope clinic/ana again and again"):
+            memos.tick(NOW)
+        assert memos.stats()["counts"]["activation"] == 1 and memos.verify().ok
+
+
+def test_what_a_function_wants_when_there_is_no_time_is_done_by_the_next_tick(tmp_path: Path) -> None:
+    spent: list[float] = [0.0]
+
+    def choose(view: View, thresholds: Thresholds, now: datetime) -> Move | None:
+        spent[0] += 10.0
+        return Move("archive", (view.memories[0].cube.id,), "enough") if view.memories else None
+
+    with open_with(tmp_path / "test.memos", policy=choose) as memos:
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        ask(memos, "allergic to penicillin", "one")
+        assert not [move for move in memos.tick(NOW, budget_s=5, clock=lambda: spent[0]) if move.kind == "archive"]
+        assert [move.kind for move in memos.tick(NOW) if move.kind != "refile"] == ["archive"]
