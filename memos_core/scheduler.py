@@ -75,7 +75,7 @@ class Scheduler(Placing):
     def _by(self) -> bytes:
         """Stands for what decides: thresholds, function and model."""
         model = self._house.engine.identity.key if self._house.reuses else ""
-        named = f"{getattr(self._chooser, '__module__', '')}.{getattr(self._chooser, '__qualname__', '')}"
+        named = f"{getattr(self._chooser, '__module__', '')}.{getattr(self._chooser, '__qualname__', type(self._chooser).__qualname__)}"
         return sha256(repr((self.thresholds, named, model)).encode()).hexdigest().encode()
 
     # ------------------------------------------------------------------ what is not about forms

@@ -71,9 +71,11 @@ class Scheduling(Forms):
         not at work. Not started yet: use it as a context manager, or call start() and stop(); `close` stops it.
 
         A move that is under way when a request arrives is finished, a training stopped at its next step. Only the local owner may.
-        Raises AccessDenied or InvalidInput.
+        Raises AccessDenied or InvalidInput, and StoreUnusable when the memory has been closed.
         """
         self._owner()
+        with self._store.read():  # while it is open
+            pass
 
         def busy() -> bool:
             return self._house.traffic.in_flight(self._house.engine)
