@@ -5,11 +5,12 @@ Source: MemOS §4.2, policy-aware scheduling; the settings are ours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from memos_core.cube import MemCube, Precision, Scope, State
+from memos_core.cube import MemCube, Precision, Scope, State, as_text
 from memos_core.errors import InvalidInput
 from memos_core.policy import NO_TRAINING, Candidate, Move, Thresholds, stable, unchanged_since
 from memos_core.value import Speed
@@ -42,7 +43,8 @@ class Policy(Protocol):
 
     It may return prefill (ids of memories: from now on they are the scope's head), drop (ids of held), distil (ids of memories), revert (ids
     of modules), archive (ids of memories), or keep with no ids: nothing is moved by use. It must be deterministic: the same view, the same move.
-    A move that is made already changes nothing. Its reason goes into the audit log: no content belongs there.
+    After each move it is asked again, in the same tick, until it answers None, keep, or a move that is made already, which changes nothing:
+    so it must leave be what it has moved. None lets the thresholds undo it; keep does not. Its reason goes into the audit log: no content belongs there.
     """
 
     def __call__(self, view: View, thresholds: Thresholds, now: datetime, /) -> Move | None: ...
@@ -50,8 +52,7 @@ class Policy(Protocol):
 
 def checked(move: Move, view: View, thresholds: Thresholds, now: datetime) -> Move:
     """A function's move, if it may be made. Raises InvalidInput: what is frozen, contested, forbidden or young stays where it is."""
-    if not isinstance(move, Move):
-        raise InvalidInput(f"the policy returned {type(move).__name__}; return a Move, or None to leave it to the thresholds")
+    move = _well_formed(move)
     memories, since = {each.cube.id: each.cube for each in view.memories}, {each.cube.id: each.since for each in view.memories}
     held, modules = ({cube.id: cube for cube in several} for several in (view.held, view.modules))
     tables = {"prefill": memories, "distil": memories, "archive": memories, "drop": held, "revert": modules, "keep": {}}
@@ -68,6 +69,22 @@ def checked(move: Move, view: View, thresholds: Thresholds, now: datetime) -> Mo
     if move.kind == "prefill" and tokens > thresholds.head_tokens:
         raise InvalidInput(f"the policy wants a head of {tokens} tokens, and head_tokens allows {thresholds.head_tokens}: pick fewer")
     return move
+
+
+def _well_formed(move: object) -> Move:
+    """A move whose parts are what they should be, each id once. Raises InvalidInput: what is kept of it enters the hash chain."""
+    if not isinstance(move, Move):
+        raise InvalidInput(f"the policy returned {type(move).__name__}; return a Move, or None to leave it to the thresholds")
+    if not isinstance(move.kind, str):
+        raise InvalidInput(f"the policy returned a move of kind {move.kind!r}; it must be a str")
+    if not isinstance(move.ids, (tuple, list)) or not all(isinstance(id, str) for id in move.ids):
+        raise InvalidInput(f"the policy returned a move with ids {move.ids!r}; they must be a tuple of cubes' ids")
+    as_text(move.reason, "the reason of the policy's move")
+    if isinstance(move.seconds, bool) or not isinstance(move.seconds, (int, float)) or not math.isfinite(move.seconds):
+        raise InvalidInput(
+            f"the policy returned a move with seconds {move.seconds!r}; it must be a finite number, 0 where nothing is known"
+        )
+    return replace(move, ids=tuple(dict.fromkeys(move.ids)), to=None)
 
 
 def _never(kind: str, cube: MemCube, since: datetime | None, thresholds: Thresholds, now: datetime) -> str | None:

@@ -6,16 +6,18 @@ The paper gives no thresholds; these are ours.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Literal
 
 import numpy as np
 
-from memos_core.cube import CubeId, MemCube, Parameter, Precision, State
+from memos_core.cube import CubeId, MemCube, Parameter, Precision, State, as_count
 from memos_core.errors import InvalidInput
-from memos_core.lifespan import cools_at, later
+from memos_core.lifespan import FARTHEST, cools_at, later
+from memos_core.parse import as_member
 from memos_core.value import Speed
 
 MoveKind = Literal[
@@ -47,7 +49,7 @@ class Thresholds:
     waiting a second of such work between requests counts.
 
     propose_sessions: distinct sessions in which a habit is seen before it is proposed. accept_proposals: without asking.
-    Raises InvalidInput where a memory would move to and fro.
+    Raises InvalidInput where a memory would move to and fro, and for what is no number from 0 (seconds: up to 1e9, some 31 years).
     """
 
     enter_heat: float = 1.8
@@ -74,6 +76,10 @@ class Thresholds:
     accept_proposals: bool = False
 
     def __post_init__(self) -> None:
+        if self.least_precision is not None:
+            object.__setattr__(self, "least_precision", as_member(Precision, self.least_precision, "least_precision"))
+        for each in fields(self):
+            _check(each.name, getattr(self, each.name), type(each.default))
         for high, low in (("enter_heat", "stay_heat"), ("parameter_heat", "module_heat")):
             if not getattr(self, high) > getattr(self, low) > 0:
                 raise InvalidInput(
@@ -81,6 +87,18 @@ class Thresholds:
                 )
         if self.parameter_most < self.parameter_facts:
             raise InvalidInput("parameter_most must not be below parameter_facts: no module could ever be made")
+
+
+def _check(name: str, value: object, like: type) -> None:
+    """That a threshold is of the kind that its default is. Raises InvalidInput."""
+    if like is bool and not isinstance(value, bool):
+        raise InvalidInput(f"{name} must be True or False, got {value!r}")
+    if like is int:
+        as_count(value, name, 0)
+    most = FARTHEST if name.endswith("_seconds") else math.inf
+    if like is float and (isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most or value == math.inf):
+        limit = f"a number of seconds from 0 to {most:g}" if name.endswith("_seconds") else "a finite number from 0"
+        raise InvalidInput(f"{name} must be {limit}, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,3 +290,11 @@ def next_too_weak(held: Fading, budget: Budget) -> float | None:
     left = -np.log2(max(budget.strength, 1e-300)) - held.halvings[fading]
     left = left[left >= 0] / held.per_second[fading][left >= 0]
     return float(left.min()) + 1.0 if len(left) else None
+
+
+def too_weak_in(held: Fading, place: int, strength: float) -> float | None:
+    """In how many seconds one of them falls below a budget's strength, if nobody uses it: 0 where it has, None for never."""
+    left = -np.log2(max(strength, 1e-300)) - held.halvings[place]
+    if left < 0:
+        return 0.0
+    return float(left / held.per_second[place]) + 1.0 if held.per_second[place] > 0 and strength > 0 else None

@@ -136,6 +136,13 @@ def room_in_head(candidate: Candidate, others: Sequence[Candidate], thresholds: 
     return Condition("tokens", f"{candidate.tokens}", f"at most {thresholds.head_tokens - spent}", missing if full else "")
 
 
+def prefilling_pays(chosen: Sequence[Candidate], thresholds: Thresholds) -> tuple[Condition, float]:
+    """That a head of these saves the tokens that computing it costs; and the tokens that it saves within the horizon."""
+    saved = sum(expected_uses(each.cube.usage.heat, thresholds.horizon_seconds) * each.tokens for each in chosen)
+    least = thresholds.idle_worth * sum(each.tokens for each in chosen)
+    return Condition("tokens saved", f"{saved:.3g}", f"at least {least:.3g}", "" if saved >= least else "more recalls"), saved
+
+
 def decide_head(
     candidates: Sequence[Candidate], current: frozenset[CubeId] | None, thresholds: Thresholds, now: datetime, speed: Speed = NO_SPEED
 ) -> Move | None:
@@ -151,9 +158,8 @@ def decide_head(
         )
     if not wanted or wanted == current:
         return None
-    tokens = sum(candidate.tokens for candidate in chosen)
-    saved = sum(expected_uses(each.cube.usage.heat, thresholds.horizon_seconds) * each.tokens for each in chosen)
-    if wanted - (current or frozenset()) and saved < thresholds.idle_worth * tokens:
+    worth_it, saved = prefilling_pays(chosen, thresholds)
+    if wanted - (current or frozenset()) and not worth_it.met:
         return None
     came, went = len(wanted - (current or frozenset())), len((current or frozenset()) - wanted)
     reason = (

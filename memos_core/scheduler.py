@@ -5,29 +5,28 @@ Source: MemOS §4.2, memory scheduling.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 
 from memos_core import budgeting, learning, policy
-from memos_core.candidates import candidates
 from memos_core.changes import Record
-from memos_core.cube import LOCAL_OWNER, Activation, MemCube, Plaintext, Precision, Scope, State
+from memos_core.cube import LOCAL_OWNER, Activation, MemCube, Scope, State
 from memos_core.errors import InvalidInput, NotFound, VersionConflict
-from memos_core.heads import Derived, derived, effective_system, find_head
-from memos_core.holding import Holding, archived
+from memos_core.heads import Derived, derived, find_head
+from memos_core.holding import archived
 from memos_core.house import House
 from memos_core.lifespan import cools_at, expired, later
+from memos_core.placing import Placing, Standing, Wanted
 from memos_core.policies import Policy, View, checked
-from memos_core.policy import Candidate, Held, Move, Thresholds
+from memos_core.policy import Move, Thresholds
 from memos_core.proposing import accept, propose
 from memos_core.readiness import decide_head
 from memos_core.reviewing import BUDGET, EVERYTHING, FORMS, HABITS, ORPHANS, UPKEEP, Review
 from memos_core.store import uses
 from memos_core.tending import tend
-from memos_core.transform import kv_sizes, read_ahead
+from memos_core.transform import read_ahead
 
 AT_ONCE = 64
 """Scopes whose heads are decided together: they compete for the same bytes."""
@@ -35,22 +34,23 @@ FILES_EVERY = timedelta(hours=1)
 """How often files that nothing refers to are looked for."""
 
 
-class Scheduler(Holding):
+class Scheduler(Placing):
     """Moves memory between forms by use. One tick at a time."""
 
     def __init__(self, house: House, thresholds: Thresholds, chooser: Policy | None = None) -> None:
-        super().__init__(house)
-        self.thresholds = thresholds
+        super().__init__(house, thresholds)
         self._chooser = chooser
         self._ahead: set[str] = set()  # files of KV that this process has made, or decided whether to read ahead
-        self._lock = threading.Lock()
 
     def tick(self, now: datetime, go_on: Callable[[], bool] = lambda: True) -> list[Move]:
         """Expire, archive, erase, drop, prefill, distil: what the policy decides, each move committed with its reason and its record.
 
-        go_on: asked before each move and while a module is trained; False ends the tick, and the next one goes on from there.
+        go_on: asked before each move, while a module is trained, and while another tick of the same directory, of this process or another, is
+        waited for; False ends the tick, and the next one goes on from there.
         """
-        with self._lock:
+        with self._house.store.ticking.held(go_on) as mine:
+            if not mine:
+                return []
             review = Review(self._house, now, self._by())
             try:
                 review.refresh()
@@ -75,7 +75,7 @@ class Scheduler(Holding):
     def _by(self) -> bytes:
         """Stands for what decides: thresholds, function and model."""
         model = self._house.engine.identity.key if self._house.reuses else ""
-        named = f"{getattr(self._chooser, '__module__', '')}.{getattr(self._chooser, '__qualname__', '')}"
+        named = f"{getattr(self._chooser, '__module__', '')}.{getattr(self._chooser, '__qualname__', type(self._chooser).__qualname__)}"
         return sha256(repr((self.thresholds, named, model)).encode()).hexdigest().encode()
 
     # ------------------------------------------------------------------ what is not about forms
@@ -134,12 +134,12 @@ class Scheduler(Holding):
             if not go_on():
                 break
             several = due[start : start + AT_ONCE]
-            found, kept = self._choose(several, now, go_on)
+            found, kept, late = self._choose(several, now, go_on)
             made, rest = self._move_heads([each for each in several if each[1] not in kept], now, go_on)
-            if any(move.kind == "prefill" for move in [*found, *made]):
+            if any(move.kind in ("prefill", "drop") for move in [*found, *made]):
                 made += self._make_room(now)  # the room that is left now may hold something in a better precision
             moves += found + made
-            scopes = [scope for _, scope in several if scope not in rest]
+            scopes = [scope for _, scope in several if scope not in rest | late]
             moves += learning.retire_outdated(self._house, scopes, now)
             moves += learning.retire_cold(self._house, self.thresholds, [scope for scope in scopes if scope not in kept], now)
             unfinished: set[Scope] = set()
@@ -179,27 +179,52 @@ class Scheduler(Holding):
     def _least_heat(self) -> float:
         return min(self.thresholds.stay_heat, self.thresholds.parameter_heat) if self.thresholds.distil else self.thresholds.stay_heat
 
-    def _choose(self, several: Sequence[tuple[int, Scope]], now: datetime, go_on: Callable[[], bool]) -> tuple[list[Move], set[Scope]]:
-        """Ask the user's function about each scope; what it moves or keeps, the thresholds do not decide."""
+    def _choose(
+        self, several: Sequence[tuple[int, Scope]], now: datetime, go_on: Callable[[], bool]
+    ) -> tuple[list[Move], set[Scope], set[Scope]]:
+        """Ask the user's function about each scope, again after each move, until it leaves the rest to the thresholds, keeps it, or has it
+        already. Also the scopes that it has decided on, and those of them for which there was no time."""
         moves: list[Move] = []
         decided: set[Scope] = set()
+        unfinished: set[Scope] = set()
         for number, scope in several if self._chooser is not None else ():
-            assert self._chooser is not None
-            standing = self._standing(number, scope, now)
-            with self._house.store.read() as view:
-                held = tuple(head.cube for head in derived(view, now, scope))
-                modules = tuple(cube for cube in view.modules(now, scope) if cube.state is State.ACTIVE)
-            seen = View(scope, tuple(standing.candidates), held, modules, self._house.speed)
-            move = self._chooser(seen, self.thresholds, now)
-            if move is None:
-                continue
-            decided.add(scope)
-            checked(move, seen, self.thresholds, now)
-            if move.kind != "keep" and go_on():
-                moves += self._carry_out(move, scope, standing, modules, now)
-        return moves, decided
+            before: set[tuple[str, frozenset[str]]] = set()
+            while True:
+                move, standing, modules = self._asked(number, scope, now)
+                if move is None:
+                    break
+                if move.kind != "keep" and not go_on():
+                    unfinished.add(scope)
+                    break
+                done = [] if move.kind == "keep" else self._carry_out(move, scope, standing, modules, now)
+                moves += done
+                if not done:
+                    break
+                if (what := (move.kind, frozenset(move.ids))) in before:
+                    raise InvalidInput(
+                        f"the policy wants to {move.kind} the same of scope {'/'.join(scope)} again and again: it must leave be what it has moved"
+                    )
+                before.add(what)
+            if move is not None:
+                decided.add(scope)
+        return moves, decided, unfinished
 
-    def _carry_out(self, move: Move, scope: Scope, standing: _Standing, modules: Sequence[MemCube], now: datetime) -> list[Move]:
+    def asked(self, number: int, scope: Scope, now: datetime) -> Move | None:
+        """What the user's function says of a scope; None where it leaves it to the thresholds, or there is none. Raises as it does, or
+        InvalidInput."""
+        return None if self._chooser is None else self._asked(number, scope, now)[0]
+
+    def _asked(self, number: int, scope: Scope, now: datetime) -> tuple[Move | None, Standing, Sequence[MemCube]]:
+        assert self._chooser is not None
+        standing = self.standing(number, scope, now)
+        with self._house.store.read() as view:
+            held = tuple(head.cube for head in derived(view, now, scope))
+            modules = tuple(cube for cube in view.modules(now, scope) if cube.state is State.ACTIVE)
+        seen = View(scope, tuple(standing.candidates), held, modules, self._house.speed)
+        move = self._chooser(seen, self.thresholds, now)
+        return None if move is None else checked(move, seen, self.thresholds, now), standing, modules
+
+    def _carry_out(self, move: Move, scope: Scope, standing: Standing, modules: Sequence[MemCube], now: datetime) -> list[Move]:
         """Make a user's move; what was moved: nothing when that is so already, or cannot be with this model."""
         sources = tuple(each.cube for each in standing.candidates if each.cube.id in move.ids)
         if move.kind == "prefill":
@@ -209,7 +234,7 @@ class Scheduler(Holding):
                 raise InvalidInput(
                     f"the policy wants another head for scope {'/'.join(scope)}, but the one it has is frozen: leave it there"
                 )
-            return self._let_in([_Wanted(move, scope, standing.system, sources, standing.mine)], now)[0]
+            return self._let_in([Wanted(move, scope, standing.system, sources, standing.mine)], now)[0]
         if move.kind == "drop":
             with self._house.store.read() as view:
                 going = [head for head in derived(view, now, scope) if head.cube.id in move.ids]
@@ -255,9 +280,11 @@ class Scheduler(Holding):
     def _make_room(self, now: datetime) -> list[Move]:
         with self._house.store.read() as view:
             kept = derived(view, now)
-        moves = []
-        for move in policy.decide_room(self._held(kept), self.thresholds):
-            (head,) = (head for head in kept if head.cube.id in move.ids)
+        there, moves = {head.cube.id: head for head in kept}, []
+        decided = [(there[id], move) for move in policy.decide_room(self.held(kept), self.thresholds) for id in move.ids]
+        for head, move in sorted(
+            decided, key=lambda pair: pair[0].problem is not None
+        ):  # what is made again has the room that is left then
             moves += self._make_way(head, move, now)
         return moves
 
@@ -270,8 +297,12 @@ class Scheduler(Holding):
         if move.to is not None:
             made, frozen, sources, precision = move, False, head.sources, move.to
         elif head.problem is not None and head.is_template and usable and self._house.reuses:
-            made = Move("prefill", tuple(source.id for source in usable), f"{head.problem}: its KV is made again")
-            frozen, sources, precision, system = governance.frozen, tuple(usable), head.payload.precision, None
+            frozen, sources, system = governance.frozen, tuple(usable), None
+            again = self.precision_again(head, sources, now)
+            if again is None:
+                gone = replace(move, reason=f"{head.problem}, and there is no room to make its KV again within the bytes allowed")
+                return self._dropped([head], scope, gone, now)
+            made, precision = Move("prefill", tuple(source.id for source in usable), f"{head.problem}: its KV is made again"), again
         else:
             return self._dropped([head], scope, move, now)
         least = governance.least_precision
@@ -281,26 +312,13 @@ class Scheduler(Holding):
     def _dropped(self, heads: Sequence[Derived], scope: Scope, move: Move, now: datetime) -> list[Move]:
         return [move] if _undisturbed(lambda: self.drop(heads, now, move.reason, [Record(move, scope, now)])) else []
 
-    def _standing(self, number: int, scope: Scope, now: datetime) -> _Standing:
-        """What a scope's head rests on: its hot memories and those that are in it."""
-        with self._house.store.read() as view:
-            kept = [head for head in derived(view, now, scope) if head.is_head]
-            used, system = view.hot_in(number, self.thresholds.stay_heat, now), view.last_system(scope)
-        mine = [head for head in kept if self._is_for(head, system)] if self._house.reuses else []
-        there = {cube.id for cube in used}
-        used += [cube for cube in (mine[-1].sources if mine else ()) if cube.id not in there and isinstance(cube.payload, Plaintext)]
-        current = mine[-1].source_ids if mine else None
-        with self._house.store.read() as view:
-            found = candidates(self._house, view, used, current or (), self.thresholds.head_tokens)
-        return _Standing(found, current, mine, system)
-
     def _move_heads(self, scopes: Sequence[tuple[int, Scope]], now: datetime, go_on: Callable[[], bool]) -> tuple[list[Move], set[Scope]]:
         """Bring each scope's head up to its use, as far as the byte budget allows. Also the scopes for which there was no time."""
         if not self._house.reuses:
             return [], set()
         moves, wanted = [], []
         for number, scope in scopes:
-            standing = self._standing(number, scope, now)
+            standing = self.standing(number, scope, now)
             if standing.is_frozen:
                 continue
             move = decide_head(standing.candidates, standing.current, self.thresholds, now, self._house.speed)
@@ -308,18 +326,18 @@ class Scheduler(Holding):
                 moves += self._dropped(standing.mine, scope, move, now)
             elif move is not None:
                 sources = tuple(each.cube for each in standing.candidates if each.cube.id in move.ids)
-                wanted.append(_Wanted(move, scope, standing.system, sources, standing.mine))
+                wanted.append(Wanted(move, scope, standing.system, sources, standing.mine))
         made, rest = self._let_in(wanted, now, go_on)
         return [*moves, *made], rest
 
-    def _let_in(self, wanted: Sequence[_Wanted], now: datetime, go_on: Callable[[], bool] = lambda: True) -> tuple[list[Move], set[Scope]]:
+    def _let_in(self, wanted: Sequence[Wanted], now: datetime, go_on: Callable[[], bool] = lambda: True) -> tuple[list[Move], set[Scope]]:
         """Make the heads that there is room for, and make room first, so that the byte budget holds after every step. Also the scopes
         for which there was no time."""
         if not wanted:
             return [], set()
         with self._house.store.read() as view:
             kept = derived(view, now)
-        admitted, going = self._admitted(wanted, kept)
+        admitted, going = self.admitted(wanted, kept)
         moves, rest = list[Move](), {each.scope for each in wanted}
         for move, heads in going:
             if not go_on():
@@ -335,7 +353,7 @@ class Scheduler(Holding):
             rest.discard(each.scope)
         return moves, rest
 
-    def _prefill(self, each: _Wanted, now: datetime) -> bool:
+    def _prefill(self, each: Wanted, now: datetime) -> bool:
         """Make a head. False when one of its memories was changed or erased meanwhile: the next tick decides anew."""
         least = self.thresholds.least_precision
         try:
@@ -347,83 +365,6 @@ class Scheduler(Holding):
             self._ahead.add(made.payload.blob)
         return True
 
-    def _admitted(self, wanted: Sequence[_Wanted], kept: Sequence[Derived]) -> tuple[list[_Wanted], list[tuple[Move, list[Derived]]]]:
-        """The wanted heads that fit beside what stays, the one that grows least first; and what goes before them: what has less heat
-        per byte, and what a head that does not fit would have replaced, since that is out of date."""
-        leaving = {head.cube.id for each in wanted for head in each.replaces}
-        rivals = self._held([head for head in kept if head.cube.id not in leaving])
-        new = {
-            f"~{position}": (each, kv_sizes(self._house.engine, each.sources, each.scope, each.system, self.thresholds.least_precision))
-            for position, each in enumerate(wanted)
-        }  # "~" sorts behind the id of any cube: what is there wins a tie
-        rivals += [Held(id, sizes[0][1], _worth(each.sources), sizes=sizes, precision=sizes[0][0]) for id, (each, sizes) in new.items()]
-        decided = {id: move for move in policy.decide_room(rivals, self.thresholds) for id in move.ids}
-        admitted: list[tuple[int, _Wanted]] = []
-        going: list[tuple[Move, list[Derived]]] = []
-        for id, (each, sizes) in new.items():
-            move = decided.get(id)
-            precision = None if move is None else move.to
-            if move is None or precision is not None:
-                size = sizes[0][1] if precision is None else dict(sizes)[precision]
-                admitted.append((size - sum(head.payload.bytes for head in each.replaces), replace(each, precision=precision)))
-            elif each.replaces:
-                reason = f"the memories that deserve the head have changed, and for the new head {move.reason}"
-                going.append((Move("drop", tuple(head.cube.id for head in each.replaces), reason), list(each.replaces)))
-        there = {head.cube.id: head for head in kept}
-        going += [(move, [there[id]]) for id, move in decided.items() if id in there and move.kind in ("drop", "reduce")]
-        return [each for _, each in sorted(admitted, key=lambda pair: pair[0])], going
-
-    def _held(self, kept: Sequence[Derived]) -> list[Held]:
-        """KV as the policy sees it. A head that the scope's next turn cannot take, since it belongs to another model or system text than
-        its last turn had, is worth what it has been used itself: or those of every system text there ever was would keep out the
-        present one."""
-        with self._house.store.read() as view:
-            system = {scope: view.last_system(scope) for scope in {head.cube.governance.scope for head in kept if head.is_head}}
-        found = []
-        for head in kept:
-            fits = not head.is_head or not self._house.reuses or self._is_for(head, system[head.cube.governance.scope])
-            found.append(self._one_held(head, _worth(head.sources) if fits else head.cube.usage.heat))
-        return found
-
-    def _one_held(self, head: Derived, worth: float) -> Held:
-        id, payload, governance = head.cube.id, head.payload, head.cube.governance
-        if not head.is_kv:  # asked for one by one, and not made again by itself
-            return Held(id, 0, 0.0, head.problem, frozen=True)
-        sizes: tuple[tuple[Precision, int], ...] = ()
-        if governance.least_precision is not None and self._house.reuses and payload.model == self._house.engine.identity.key:
-            sizes = self._house.engine.sizes(payload.tokens, governance.least_precision)
-        return Held(id, payload.bytes, worth, head.problem, governance.frozen, sizes, payload.precision)
-
-    def _is_for(self, head: Derived, system: str | None) -> bool:
-        fits = head.payload.model == self._house.engine.identity.key and head.payload.system == effective_system(system)
-        return head.problem is None and fits
-
-
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """A scope's head as it is. current: its memories; mine: its KV, for the model and the system text in use."""
-
-    candidates: list[Candidate]
-    current: frozenset[str] | None
-    mine: list[Derived]
-    system: str | None
-
-    @property
-    def is_frozen(self) -> bool:
-        return any(head.cube.governance.frozen for head in self.mine)
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A head that a scope deserves, and what it would replace."""
-
-    move: Move
-    scope: Scope
-    system: str | None
-    sources: tuple[MemCube, ...]
-    replaces: Sequence[Derived]
-    precision: Precision | None = None
-
 
 def _undisturbed(act: Callable[[], object]) -> bool:
     """Whether it was done: not when one of the memories was changed or erased meanwhile, and the next tick decides anew."""
@@ -432,8 +373,3 @@ def _undisturbed(act: Callable[[], object]) -> bool:
     except (NotFound, VersionConflict):
         return False
     return True
-
-
-def _worth(sources: Sequence[MemCube]) -> float:
-    """What a head is worth: the heat of the memories in it, weighted by their priority."""
-    return sum(cube.usage.heat * (1 + cube.governance.priority) for cube in sources)

@@ -54,7 +54,8 @@ class Scheduling(Forms):
         what is queued. It reads what is due and nothing else. Returns the moves with reasons; `moves` has them all.
 
         At one `now`, a second tick does nothing. budget_s: seconds of `clock` after which no further move is started; the next tick goes on
-        from there, also after a kill. Only the local owner may; raises AccessDenied, InvalidInput, EngineError or StoreError.
+        from there, also after a kill. While another process ticks this directory, it waits, for as long as budget_s allows.
+        Only the local owner may; raises AccessDenied, InvalidInput, EngineError or StoreError.
         """
         self._owner()
         clock_time = as_planned(as_time(now, "now"))
@@ -70,9 +71,11 @@ class Scheduling(Forms):
         not at work. Not started yet: use it as a context manager, or call start() and stop(); `close` stops it.
 
         A move that is under way when a request arrives is finished, a training stopped at its next step. Only the local owner may.
-        Raises AccessDenied or InvalidInput.
+        Raises AccessDenied or InvalidInput, and StoreUnusable when the memory has been closed.
         """
         self._owner()
+        with self._store.read():  # while it is open
+            pass
 
         def busy() -> bool:
             return self._house.traffic.in_flight(self._house.engine)
@@ -115,14 +118,15 @@ class Scheduling(Forms):
     def explain(self, id: CubeId, *, task: str | None = None, actor: ActorLike = None, now: datetime | None = None) -> Explanation:
         """Why a cube is where it is, what it is worth, and what would move it: its numbers against every threshold, and what is missing.
 
+        It rests on what the next tick would decide on, so that a policy function is asked about the cube's scope, too.
         Only who holds the cube's scope may ask, since it tells of others in it. task: the one at hand, for its value. Raises InvalidInput,
-        NotFound or AccessDenied.
+        NotFound or AccessDenied, and what the policy function raises.
         """
         clock, who = as_planned(as_time(now, "now")), self._who(actor, None)
         cube = self._permitted(id, "read", who, clock)
         require(may_enter(who, cube.governance.scope), who, "read", f"the record of cube {id}")
         number = None if task is None else self._task(cube.governance.scope, as_text(task, "task"))
-        return explained(self._house, cube, self._scheduler.thresholds, clock, number, self._in_ram(cube.payload))
+        return explained(self._house, self._scheduler, cube, clock, number, self._in_ram(cube.payload))
 
     def _in_ram(self, payload: Payload) -> bool:
         """Whether this process holds the tensors of a cube now."""

@@ -12,7 +12,7 @@ from conftest import NOW, bag_of_words
 from test_modules import learned
 from tiny_models import tiny_model, tiny_tokenizer
 
-from memos_core import AccessDenied, Explanation, MemCube, MemOS, State, Thresholds
+from memos_core import AccessDenied, Explanation, InvalidInput, MemCube, MemOS, Move, State, Thresholds, View
 from memos_core.explaining import Prospect
 from memos_core.hf import HFEngine
 
@@ -75,7 +75,11 @@ def test_what_it_says_is_missing_is_what_moves_it(memos: MemOS) -> None:
     assert (held.form, held.tier, found.tier) == ("activation", "RAM", "disk") and held.value.bytes == memos.get(kv).payload.bytes
     memos._house.engine.close()
     assert memos.explain(kv, now=NOW).tier == "disk"  # let go by the engine, whatever this process has read before
-    assert [each.when for each in held.prospects] == [None, leaves.when]
+    assert [(each.kind, each.when) for each in held.prospects] == [("drop", at) for at in (None, leaves.when, None, None)]
+    assert [each.missing for each in held.prospects[2:]] == [
+        ("other memories that deserve the head",),
+        ("KV of more heat per byte, enough to fill the 2,147,483,648 bytes of activation_bytes",),
+    ]
     assert not memos.tick(leaves.when - timedelta(minutes=1))
     (gone,) = memos.tick(leaves.when)
     assert gone.kind == "drop"
@@ -92,6 +96,15 @@ def test_what_keeps_a_memory_out_is_named(memos: MemOS) -> None:
     assert prospect(found, "expire").when == NOW + DAY
     memos.set_budget(ANA, facts=9)
     assert prospect(memos.explain(done.id, now=NOW), "archive").missing == ("stronger memories enough to fill it",)
+    after = NOW + 2 * DAY
+    memos.tick(after)
+    found = memos.explain(done.id, now=after)
+    assert found.state is State.ARCHIVED and {each.kind for each in found.prospects} == {"prefill", "distil"}, "it has expired, once"
+    memos.set_budget(ANA, facts=9, erase_archived_after=3 * DAY)
+    erase = prospect(memos.explain(done.id, now=after), "erase")
+    assert (erase.when, erase.missing) == (after + 3 * DAY, ("time, or restore() before",))
+    assert not memos.tick(erase.when - DAY) and [move.kind for move in memos.tick(erase.when)] == ["erase"]
+    (done,) = memos.remember("Ana hums?", scope=ANA, ttl=DAY, occurred_at=NOW, now=NOW)
     memos.set_budget(ANA, facts=0)
     assert prospect(memos.explain(done.id, now=NOW), "archive").missing == ()
 
@@ -174,3 +187,93 @@ def test_what_would_not_pay_or_cannot_be_learned_is_told_so(tmp_path: Path) -> N
         }  # fmt: skip
     with MemOS.open(tmp_path / "test.memos", embedder=bag_of_words, thresholds=eager) as plain:
         assert "an engine that takes modules" in missing(plain)
+
+
+def test_what_fades_below_a_budget_says_when(memos: MemOS) -> None:
+    memos.set_budget(ANA, strength=0.1, now=NOW)
+    memos.tick(NOW)
+    archive = prospect(memos.explain(first(memos).id, now=NOW), "archive")
+    assert archive.when is not None and archive.missing == (f"fades below 0.1 on {archive.when.date()}",)
+    id = first(memos).id
+    assert not memos.tick(archive.when - timedelta(minutes=1)) and prospect(memos.explain(id, now=archive.when), "archive").missing == ()
+    assert [(move.kind, id in move.ids) for move in memos.tick(archive.when)] == [("archive", True)]
+
+
+def test_bytes_and_what_does_not_pay_keep_a_memory_out_and_are_named(memos: MemOS) -> None:
+    for session in ("one", "two", "three"):
+        ask(memos, "Marelia plays?", session)
+    for least, missing in (
+        (Thresholds(activation_bytes=0), "a larger activation_bytes"),
+        (Thresholds(idle_worth=1e6), "more recalls"),
+    ):
+        memos._scheduler.thresholds = least
+        assert not memos.tick(NOW) and prospect(memos.explain(first(memos).id, now=NOW), "prefill").missing == (missing,)
+    memos._scheduler.thresholds = Thresholds()
+    assert [move.kind for move in memos.tick(NOW)] == ["prefill"]
+    (kv,) = memos.explain(first(memos).id, now=NOW).held_as
+    size = memos.get(kv).payload.bytes
+    memos._scheduler.thresholds = Thresholds(activation_bytes=size)
+    (other,) = memos.remember("Ben plays the harp.", scope="ben", occurred_at=SAID, now=SAID)
+    for session in ("one", "two"):
+        turn = memos.begin([{"role": "user", "content": "Ben plays the harp?"}], scope="ben", session=session, k=1, now=NOW)
+        turn.commit("Yes.", now=NOW)
+    assert not [move for move in memos.tick(NOW) if move.kind == "prefill"]
+    found = prospect(memos.explain(other.id, now=NOW), "prefill").missing
+    assert found == ("room beside KV of more heat per byte, or a larger activation_bytes",)
+    memos._scheduler.thresholds = Thresholds(activation_bytes=size - 1)
+    assert memos.explain(kv, now=NOW).prospects[-1].missing == ()
+    assert ("drop", (kv,)) in [(move.kind, move.ids) for move in memos.tick(NOW)]
+
+
+def test_a_template_is_kept_when_it_is_asked_for_and_its_kv_says_what_moves_it(memos: MemOS) -> None:
+    (form,) = memos.remember("Answer {name} in two words.", scope=ANA, semantic_type="template", occurred_at=SAID, now=SAID)
+    (only,) = memos.explain(form.id, now=NOW).prospects
+    assert (only.kind, only.missing) == ("prefill", (f"promote({form.id!r}, to='activation')",))
+    (kv,) = memos.promote(form.id, to="activation", least_precision="int8", now=NOW)
+    found = memos.explain(form.id, now=NOW)
+    assert found.held_as == (kv.id,) and not found.prospects
+    assert [each.kind for each in memos.explain(kv.id, now=NOW).prospects] == ["prefill", "reduce"]
+    assert all(each.missing for each in memos.explain(kv.id, now=NOW).prospects) and not memos.tick(NOW)
+    memos.update(form.id, text="Answer {name} in three words.", now=NOW)
+    (again,) = memos.explain(kv.id, now=NOW).prospects
+    assert (again.kind, again.missing) == ("prefill", ()) and [move.kind for move in memos.tick(NOW)] == ["prefill"]
+
+
+def test_under_another_system_text_a_head_is_not_the_one_in_use(memos: MemOS) -> None:
+    for session in ("one", "two"):
+        ask(memos, "Marelia plays?", session)
+    memos.tick(NOW)
+    (kv,) = memos.explain(first(memos).id, now=NOW).held_as
+    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hm"}]
+    memos.begin(talk, scope=ANA, session="other", k=1, now=NOW).commit("Hm.", now=NOW)
+    assert prospect(memos.explain(first(memos).id, now=NOW), "prefill").missing == ()
+    assert not any("cools" in text for each in memos.explain(kv, now=NOW).prospects for text in each.missing), "use moves it no more"
+    assert [move.kind for move in memos.tick(NOW) if move.kind != "refile"] == ["prefill"]
+    assert len(memos.explain(first(memos).id, now=NOW).held_as) == 2
+
+
+def test_what_a_function_decides_is_told(tmp_path: Path) -> None:
+    answers: list[Move | None] = [Move("keep", (), "quiet hours")]
+
+    def choose(view: View, thresholds: Thresholds, now: datetime) -> Move | None:
+        move = answers[0]
+        gone = isinstance(move, Move) and not set(move.ids) <= {each.cube.id for each in view.memories}
+        return None if gone else move
+
+    engine = HFEngine(tiny_model("llama", max_position_embeddings=4096), tiny_tokenizer())
+    with MemOS.open(tmp_path / "test.memos", embedder=bag_of_words, engine=engine, policy=choose) as memos:
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        for session in ("one", "two"):
+            ask(memos, "Marelia plays?", session)
+        id = first(memos).id
+        assert not memos.tick(NOW)
+        assert prospect(memos.explain(id, now=NOW), "prefill").missing == ("another answer of the policy function than keep",)
+        answers[0] = Move("archive", (id,), "enough of it")
+        ask(memos, "hello", "three")
+        told = prospect(memos.explain(id, now=NOW), "archive")
+        assert told.missing == () and told.conditions[0].has == "archive, enough of it"
+        assert [move.kind for move in memos.tick(NOW) if move.kind != "refile"] == ["archive"]
+        answers[0] = None
+        with pytest.raises(InvalidInput, match="the policy returned str"):
+            answers[0] = "nothing"  # type: ignore[call-overload]
+            memos.explain(id, now=NOW)

@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
     ),
     set(
         """archive blobs books budgeting candidates carrying explaining forgetting
-        gleaning governing heads holding house index learning links matching modules parts pictures proposing reading reviewing scheduler store
+        gleaning governing heads holding house index learning links matching modules parts pictures placing proposing reading reviewing scheduler store
         tending traffic transform turns worker writing""".split()
     ),
     {"bound"},

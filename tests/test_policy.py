@@ -348,6 +348,12 @@ def test_thresholds_that_would_move_memory_to_and_fro_are_refused() -> None:
     for wrong in ({"enter_heat": 0.9}, {"stay_heat": 2.0}, {"stay_heat": 0.0}, {"module_heat": 1.8}, {"parameter_most": 1}):
         with pytest.raises(InvalidInput):
             Thresholds(**wrong)
+    wrong = [{"settle_seconds": -1}, {"settle_seconds": float("nan")}, {"live_seconds": float("inf")}, {"live_seconds": 1e12}]
+    wrong += [{"enter_heat": "2"}, {"enter_heat": float("inf")}, {"head_tokens": -1}, {"head_tokens": 2.5}, {"activation_bytes": True}]
+    for fields in [*wrong, {"distil": "yes"}, {"least_precision": "int3"}, {"idle_worth": -1}]:
+        with pytest.raises(InvalidInput, match=f"^{next(iter(fields))} must be "):
+            Thresholds(**fields)
+    assert Thresholds(least_precision="int8") == Thresholds(least_precision=Precision.INT8)
     for ready in (LATENCY, MEMORY, QUALITY):
         assert ready.enter_heat > ready.stay_heat
     assert LATENCY.distil and not QUALITY.distil and MEMORY.activation_bytes < QUALITY.activation_bytes < LATENCY.activation_bytes

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import NOW
+from conftest import NOW, bag_of_words
 from test_scheduler import ANA, FACTS, SAID, ask, open_with
 
 from memos_core import LATENCY, InvalidInput, MemOS, Move, State, Thresholds, View
@@ -221,7 +223,7 @@ def test_a_function_decides_before_the_thresholds(tmp_path: Path) -> None:
         assert memos.tick(NOW) == [], "it is there already"
         answers[0] = lambda view: Move("drop", tuple(cube.id for cube in view.held), "not today") if view.held else Move("keep", (), "none")
         ask(memos, "hello", "five")
-        assert plain(memos.tick(NOW)) == [("drop", tuple(cube.id for cube in seen[-1].held))]
+        assert plain(memos.tick(NOW)) == [("drop", tuple(cube.id for cube in seen[-2].held))] and not seen[-1].held
         answers[0] = lambda view: (
             Move("archive", (cubes[0],), "enough of it")
             if (cubes := [each.cube.id for each in view.memories if each.cube.payload.text == FACTS[0]])
@@ -266,3 +268,134 @@ def test_a_frozen_head_is_not_replaced_by_a_function(tmp_path: Path) -> None:
         assert memos.get(head.id).state is State.ACTIVE
         memos.freeze(head.id, False, now=NOW)
         assert [move.kind for move in memos.tick(NOW)] == ["prefill"] and memos.get(head.id).state is State.ARCHIVED
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"kind": []}, "of kind \\[\\]; it must be a str"),
+        ({"ids": None}, "ids None; they must be a tuple"),
+        ({"ids": (3,)}, "ids \\(3,\\); they must be a tuple"),
+        ({"reason": 5}, "the reason of the policy's move must be a str"),
+        ({"reason": " "}, "the reason of the policy's move is empty"),
+        ({"seconds": float("nan")}, "seconds nan; it must be a finite number"),
+        ({"seconds": "1"}, "seconds '1'; it must be a finite number"),
+    ],
+)
+def test_a_move_of_the_wrong_parts_is_an_error_and_enters_no_chain(tmp_path: Path, wrong: dict[str, Any], said: str) -> None:
+    def choose(view: View, thresholds: Thresholds, now: datetime) -> Move | None:
+        return Move(**{"kind": "archive", "ids": (view.memories[0].cube.id,), "reason": "because", **wrong})
+
+    with MemOS.open(tmp_path / "test.memos", embedder=bag_of_words, policy=choose) as memos:
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        ask(memos, "allergic to penicillin", "one")
+        with pytest.raises(InvalidInput, match=said):
+            memos.tick(NOW)
+        assert memos.moves() == [] and memos.verify().ok
+
+
+def test_ids_that_a_function_names_twice_are_moved_once(tmp_path: Path) -> None:
+    def choose(view: View, thresholds: Thresholds, now: datetime) -> Move | None:
+        return Move("archive", [each.cube.id for each in view.memories] * 2, "because") if view.memories else None  # type: ignore[arg-type]
+
+    with MemOS.open(tmp_path / "test.memos", embedder=bag_of_words, policy=choose) as memos:
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        ask(memos, "allergic to penicillin", "one")
+        (move,) = memos.tick(NOW)
+        assert len(move.ids) == 1 and memos.moves()[0].ids == move.ids and memos.tick(NOW) == [] and memos.verify().ok
+
+
+def test_two_ticks_of_one_directory_do_not_do_the_same_twice(tmp_path: Path) -> None:
+    """As of two processes: each has its own connection, and its own lock file handle."""
+    inside, release = threading.Event(), threading.Event()
+
+    def choose(view: View, thresholds: Thresholds, now: datetime) -> Move | None:
+        inside.set()
+        release.wait(20)
+        return None
+
+    with open_with(tmp_path / "test.memos", policy=choose) as one, open_with(tmp_path / "test.memos", policy=choose) as two:
+        one.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        for session in ("one", "two"):
+            ask(one, "allergic to penicillin", session)
+        with ThreadPoolExecutor() as pool:
+            first = pool.submit(one.tick, NOW)
+            assert inside.wait(20) and two.tick(NOW, budget_s=0.05) == []
+            second = pool.submit(two.tick, NOW)
+            release.set()
+            assert [move.kind for move in first.result(20)] == ["prefill"] and second.result(20) == []
+        assert one.stats()["counts"]["activation"] == 1 and len(one.moves()) == 1 and one.verify().ok
+
+
+def test_room_that_a_tick_frees_is_used_in_it(tmp_path: Path) -> None:
+    """A template's KV is reduced beside a hot head, and restored in the very tick in which that cools."""
+    path, form = tmp_path / "test.memos", "Answer {name} in two words, please, and kindly."
+    with open_with(path) as memos:
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        (template,) = memos.remember(form, scope=ANA, semantic_type="template", occurred_at=SAID, now=SAID)
+        (kv,) = memos.promote(template.id, to="activation", least_precision="int8", now=NOW)
+        for session in ("one", "two"):
+            ask(memos, "allergic to penicillin", session)
+        memos.tick(NOW)
+        (made,) = memos.moves(ANA)
+        head = memos.get(str(made.made))
+    with open_with(path, thresholds=Thresholds(activation_bytes=int(head.payload.bytes + kv.payload.bytes * 0.6))) as memos:
+        assert [move.kind for move in memos.tick(NOW)] == ["reduce"] and memos.tick(NOW) == []
+        cool = NOW + timedelta(days=9)
+        assert [move.kind for move in memos.tick(cool)] == ["drop", "restore"] and memos.tick(cool) == []
+
+
+def test_a_template_that_changes_is_not_made_again_without_room(tmp_path: Path) -> None:
+    path, form = tmp_path / "test.memos", "Answer {name} in two words, please, and kindly."
+    with open_with(path) as memos:
+        (template,) = memos.remember(form, scope=ANA, semantic_type="template", occurred_at=SAID, now=SAID)
+        memos.promote(template.id, to="activation", now=NOW)
+        memos.update(template.id, text=f"{form} Always.", now=NOW)
+    with open_with(path, thresholds=Thresholds(activation_bytes=0)) as memos:
+        (move,) = memos.tick(NOW)
+        assert move.kind == "drop" and "has changed from version 1 to 2, and there is no room" in move.reason
+        assert memos.tick(NOW) == [] and memos.stats()["counts"]["activation"] == 0
+
+
+def test_a_function_is_asked_until_it_is_content(tmp_path: Path) -> None:
+    """As in the README: the coolest of too many, one a move, and a second tick does nothing."""
+
+    def choose(view: View, thresholds: Thresholds, now: datetime) -> Move | None:
+        return Move("archive", (view.memories[-1].cube.id,), "the coolest of too many") if len(view.memories) > 1 else None
+
+    with open_with(tmp_path / "test.memos", policy=choose) as memos:
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        for session, question in enumerate(["plays the cello", "lives in Lisbon", "allergic to penicillin", "allergic to penicillin"]):
+            ask(memos, question, f"{session}")
+        ids = {memos.get(id).payload.text for id in (one.id for one in (hit.cube for hit in memos.recall("Ana", scope=ANA, now=NOW).hits))}
+        assert set(FACTS) <= ids
+        moves = [move.kind for move in memos.tick(NOW) if move.kind != "refile"]
+        assert moves == ["archive", "archive", "prefill"] and memos.tick(NOW) == [] and memos.verify().ok
+
+
+def test_a_function_that_goes_to_and_fro_is_an_error(tmp_path: Path) -> None:
+    def choose(view: View, thresholds: Thresholds, now: datetime) -> Move | None:
+        out = [each.cube.id for each in view.memories if not each.in_head]
+        return Move("prefill", (out[0],), "the other one") if out else None
+
+    with open_with(tmp_path / "test.memos", policy=choose) as memos:
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        for session, question in enumerate(["plays the cello", "allergic to penicillin"]):
+            ask(memos, question, f"{session}")
+        with pytest.raises(InvalidInput, match="prefill the same of scope clinic/ana again and again"):
+            memos.tick(NOW)
+        assert memos.stats()["counts"]["activation"] == 1 and memos.verify().ok
+
+
+def test_what_a_function_wants_when_there_is_no_time_is_done_by_the_next_tick(tmp_path: Path) -> None:
+    spent: list[float] = [0.0]
+
+    def choose(view: View, thresholds: Thresholds, now: datetime) -> Move | None:
+        spent[0] += 10.0
+        return Move("archive", (view.memories[0].cube.id,), "enough") if view.memories else None
+
+    with open_with(tmp_path / "test.memos", policy=choose) as memos:
+        memos.remember(FACTS, scope=ANA, occurred_at=SAID, now=SAID)
+        ask(memos, "allergic to penicillin", "one")
+        assert not [move for move in memos.tick(NOW, budget_s=5, clock=lambda: spent[0]) if move.kind == "archive"]
+        assert [move.kind for move in memos.tick(NOW) if move.kind != "refile"] == ["archive"]

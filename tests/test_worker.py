@@ -11,7 +11,7 @@ import pytest
 from conftest import bag_of_words
 from tiny_models import tiny_model, tiny_tokenizer
 
-from memos_core import InvalidInput, MemOS, Worker
+from memos_core import InvalidInput, MemOS, StoreUnusable, Worker
 from memos_core.hf import HFEngine
 
 ANA = ("clinic", "ana")
@@ -155,6 +155,8 @@ def test_closing_the_memory_stops_it(tmp_path: Path) -> None:
     until(lambda: worker.ticks > 0)
     memos.close()
     assert not worker.running and worker.last_error is None
+    with pytest.raises(StoreUnusable, match="has been closed"):
+        memos.worker()
 
 
 @pytest.mark.parametrize("wrong", [{"every_s": 0}, {"every_s": "1"}, {"budget_s": -1}, {"budget_s": True}, {"every_s": float("nan")}])

@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +27,8 @@ from memos_core.store import ledger, schema
 from memos_core.store.snapshot import Snapshot
 
 BUSY_SECONDS = 60.0
+AGAIN = 0.02
+"""Seconds after which what another tick holds is asked for again."""
 LOG_BYTES = 4 << 20
 _UNUSABLE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
 
@@ -116,6 +118,35 @@ class _FolderLock:
         self._lock.release()
 
 
+class _TickLock:
+    """One tick at a time in a directory, whichever process or thread it is of; one that is killed holds it no longer."""
+
+    def __init__(self, file: Path) -> None:
+        self._lock = filelock.FileLock(str(file))
+
+    @contextmanager
+    def held(self, go_on: Callable[[], bool]) -> Iterator[bool]:
+        """Wait for it while go_on; whether it is held then. Raises StoreUnusable."""
+        got = False
+        try:
+            while not got:
+                try:
+                    self._lock.acquire(timeout=0)
+                    got = True
+                except filelock.Timeout:
+                    if not go_on():
+                        break
+                    time.sleep(AGAIN)
+                except OSError as error:
+                    raise StoreUnusable(
+                        f"{self._lock.lock_file} cannot be opened ({error.strerror}). Check the rights of the directory"
+                    ) from error
+            yield got
+        finally:
+            if got:
+                self._lock.release()
+
+
 class SQLiteStore:
     """A memory directory. Raises StoreError (see `errors`) when it cannot be used."""
 
@@ -130,6 +161,7 @@ class SQLiteStore:
         self._prepare_folder()
         self.blobs = Blobs(self.path / "blobs")
         self.file_lock = _FolderLock(self.path / "lock")
+        self.ticking = _TickLock(self.path / "ticking")
         with self.file_lock, translated(self.place):  # one process at a time makes the schema and turns the WAL on
             self._sweep()
             self._writer = self._connect()

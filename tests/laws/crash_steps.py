@@ -41,7 +41,7 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
 LATER = NOW + timedelta(days=31)
 ANA, BEN, SHOP = ("clinic", "ana"), ("clinic", "ben"), ("shop",)
 READS = re.compile(r"\s*(--|SELECT|PRAGMA (?!wal_checkpoint))")
-KNOWN_FILES = {"memos.db", "memos.db-wal", "memos.db-shm", "index.faiss", "lock", "blobs"}
+KNOWN_FILES = {"memos.db", "memos.db-wal", "memos.db-shm", "index.faiss", "lock", "ticking", "blobs"}
 store.LOG_BYTES = 1 << 16  # a short log: the many openings are quicker
 
 
