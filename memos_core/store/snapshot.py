@@ -327,7 +327,8 @@ class Snapshot(Shelves):
     def last_system(self, scope: Scope) -> str | None:
         """The system text of the scope's latest turn."""
         row = self.db.execute(
-            "SELECT system FROM turns t JOIN scopes s USING (scope) WHERE s.key = ? ORDER BY t.at DESC, t.key LIMIT 1", (scope_key(scope),)
+            "SELECT system FROM turns t JOIN scopes s USING (scope) WHERE s.key = ? ORDER BY t.at DESC, t.key, t.session LIMIT 1",
+            (scope_key(scope),),
         ).fetchone()
         return row[0] if row else None
 
