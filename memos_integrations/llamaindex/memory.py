@@ -176,7 +176,10 @@ class MemosMemory(BaseMemory):
             self._view.append(said)
 
     def set(self, messages: list[ChatMessage]) -> None:
-        """Make these messages the conversation. What of them the session does not hold yet is remembered; nothing is erased."""
+        """Make these messages the conversation. What of them the session does not hold yet is remembered; nothing is erased.
+
+        That includes what was forgotten and is shown again: whoever keeps the history has to take it out there too.
+        """
         with self._lock:
             held: dict[tuple[str, str], list[Said]] = {}
             for known in self._stored():
