@@ -18,6 +18,7 @@ from memos_core.cube import (
     SemanticType,
     State,
     Usage,
+    as_scope,
 )
 from memos_core.differences import Diff
 from memos_core.entries import Entry
@@ -104,5 +105,6 @@ __all__ = [  # noqa: RUF022  in plain order
     "VersionConflict",
     "View",
     "Worker",
+    "as_scope",
     "outline",
 ]

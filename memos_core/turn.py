@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from memos_core.changes import Outcome
 from memos_core.cube import CubeId, MemCube, Scope
-from memos_core.parse import notes, turn_key
+from memos_core.parse import notes, turn_keys
 from memos_core.plan import Message, Plan, check_messages, strip_blocks
 from memos_core.recall import Recall
 
@@ -67,13 +67,14 @@ def visible(messages: Sequence[Message]) -> Visible:
     users = [index for index, message in enumerate(clean) if message["role"] == "user"]
     if clean[users[-1]]["content"].strip():  # refused now, not after it has been answered
         notes(clean[users[-1]])
+    keys = turn_keys(clean, users)
     return Visible(
         messages=clean,
         index=users[-1],
         said=frozenset(message["content"] for message in clean),
         system=clean[0]["content"] if clean[0]["role"] == "system" else None,
-        key=turn_key(clean, users[-1]),
-        earlier={index: turn_key(clean, index) for index in users[:-1]},
+        key=keys.pop(users[-1]),
+        earlier=keys,
     )
 
 

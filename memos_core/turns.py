@@ -49,7 +49,7 @@ def begun(
     """
     current = {hit.cube.id for hit in recall.hits if hit.cube.state is State.ACTIVE}
     with house.view() as view:
-        placements = view.placements(place, session)
+        placements = view.placements(place, session, list(seen.earlier.values()))
         kept = derived(view, clock, place) if rules(who, place) else []
         shared = [
             each for scope in ancestors(place) for each in (kept if scope == place else derived(view, clock, scope)) if each.is_template

@@ -25,9 +25,10 @@ class MemosMemory(BaseMemory):
     memory_key, input_key, output_key, return_messages, human_prefix, ai_prefix: as in ConversationBufferMemory.
     token_budget: tokens that memory may take of the prompt. k: memories recalled per turn.
 
-    What was recalled for the coming input stands last in the history, so right before the input in the usual prompt. To a chain that
-    condenses questions it is history as well, so that it condenses the first one too. The input and the output are remembered by
-    `save_context` in one transaction; the chain raises what that raises.
+    The session is shown whole, however long, as by ConversationBufferMemory. What was recalled for the coming input stands last in the
+    history, so right before the input in the usual prompt. To a chain that condenses questions it is history as well, so that it
+    condenses the first one too. The input and the output are remembered by `save_context` in one transaction; the chain raises what
+    that raises.
     """
 
     memos: Any = Field(repr=False, exclude=True)

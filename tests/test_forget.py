@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,35 @@ def test_forget_reaches_text_vector_places_uses_and_kv(tmp_path: Path) -> None:
         assert trace not in left
     with MemOS.open(path, embedder=bag_of_words) as memos:
         assert {hit.text for hit in memos.recall("Ana", scope=ANA).hits} >= set(FACTS[1:])
+
+
+def test_forget_reaches_system_texts_that_hold_what_was_retrieved(tmp_path: Path) -> None:
+    """As chains do that put what a retriever finds into the system text; KV computed behind it goes too, and nothing of anybody else."""
+    path, ben = tmp_path / "test.memos", ("clinic", "ben")
+    with open_with(path) as memos:
+        facts = [done.id for done in memos.remember([*FACTS, "A zanzibarine\nparrot."], scope=ANA, occurred_at=SAID, now=SAID)]
+        retrieved = {
+            "role": "system",
+            "content": f"Answer from this:\n{memos.recall('A zanzibarine parrot', scope=ANA, k=1, now=NOW).text}",
+        }
+        for place, system in ((ANA, retrieved), (ben, {"role": "system", "content": "Be a parrot."})):
+            memos.begin([system, {"role": "user", "content": "Parrot?"}], scope=place, k=0, now=NOW).commit("Yes.", now=NOW)
+        (kv,) = memos.promote(facts[0], to="activation", now=NOW)
+        assert kv.payload.system == retrieved["content"] and list((path / "blobs").iterdir())
+        assert len(memos.forget(facts[-1])) == 2  # the fact, and the KV of others behind the system text that repeats it
+        with memos._store.read() as view:
+            assert (view.last_system(ANA), view.last_system(ben)) == (None, "Be a parrot.")
+        assert list((path / "blobs").iterdir()) == [] and memos.verify().ok
+    assert b"zanzibarine" not in bytes_on_disk(path)
+
+
+def test_of_a_scopes_system_texts_the_latest_alone_is_kept(memos: MemOS) -> None:
+    for minutes in (1, 3, 2, 4):
+        talk = [{"role": "system", "content": f"System text {minutes}."}, {"role": "user", "content": f"Hello {minutes}"}]
+        memos.begin(talk, scope=ANA, now=NOW).commit("Hi.", now=NOW + timedelta(minutes=minutes))
+        with memos._store.read() as view:
+            kept = [row[0] for row in view.db.execute("SELECT system FROM turns WHERE system IS NOT NULL")]
+        assert kept == [f"System text {max(minutes, 3 if minutes == 2 else 0)}."]
 
 
 def test_a_forgotten_scope_takes_its_kv_along(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from conftest import bag_of_words
@@ -314,6 +315,25 @@ def test_users_of_one_engine_are_apart_in_text_and_in_keys_and_values(tmp_path: 
                     public = engine.count("<|start|>user\n")
                     assert answer.usage_metadata["input_token_details"]["cache_read"] <= public + 8
     engine.close()
+
+
+@pytest.mark.parametrize("whose", [42, UUID(int=7), {"user": "ana"}, ("clinic", 42)], ids=["number", "UUID", "dict", "number in it"])
+def test_a_scope_that_is_no_name_is_refused_and_shown_by_every_class(memos: MemOS, whose: Any) -> None:
+    """A user's id is a number or a UUID in most applications."""
+
+    def run(given: Any, named: Any) -> Any:
+        agent = create_agent(Scripted(answer=lambda messages: "Hi."), middleware=[MemosMiddleware(memos=memos, scope=given)])
+        return agent.invoke({"messages": [HumanMessage("Hi.")]}, {"configurable": {"scope": named}})
+
+    for call in (
+        lambda: run(whose, None),
+        lambda: run(None, whose),
+        lambda: MemosChat(memos=memos, model=Scripted(script=["Hi."])).invoke("Hi.", {"configurable": {"scope": whose}}),
+        lambda: MemosChatHistory(memos=memos, scope=whose, session="s"),
+        lambda: MemosStore(memos=memos, scope=whose),
+    ):
+        with pytest.raises(InvalidInput, match=r"scope must be a non-empty string or a tuple of them, such as .*; got .*(42|UUID|ana)"):
+            call()
 
 
 def test_a_missing_framework_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

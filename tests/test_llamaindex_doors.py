@@ -297,3 +297,10 @@ async def test_a_failing_store_reaches_whoever_reads_or_fills_a_memory_with_a_bl
         await retriever.aretrieve("Anything?")
     with pytest.raises(StoreUnusable, match="closed"):
         retriever.retrieve("Anything?")
+
+
+@pytest.mark.parametrize("whose", [42, None, ("clinic", 42)])
+def test_a_scope_that_is_no_name_is_refused_and_shown(memos: MemOS, whose: Any) -> None:
+    for kind in (MemosMemory, MemosMemoryBlock):
+        with pytest.raises(ValueError, match=r"scope must be a non-empty string or a tuple of them, such as .*; got .*(42|None)"):
+            kind(memos=memos, scope=whose)

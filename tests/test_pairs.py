@@ -67,6 +67,19 @@ def test_two_matters_or_another_question() -> None:
     assert order(hits, "How did the number of sources change between May and June?") == "ab"
 
 
+@pytest.mark.parametrize(("question", "compared"), [("Who wrote the thesis?", 0), (ASKED, 50)], ids=["of no value", "of a value"])
+def test_only_what_may_be_newer_is_compared(monkeypatch: pytest.MonkeyPatch, question: str, compared: int) -> None:
+    """A conversation on show brings up as many hits as it has messages: not each of them with each other."""
+    calls: list[int] = []
+    monkeypatch.setattr("memos_core.recall.pairs._differ", lambda older, newer: bool(calls.append(1)))
+    hits = [hit(f"{number:03}", f"I have {number} sources for my thesis.", number) for number in range(50)]
+    order(
+        [*hits, *(hit(f"x{number}", "My thesis is about rivers.", 60) for number in range(50)), hit("n", "I now have more: 99.", 70)],
+        question,
+    )
+    assert len(calls) == compared
+
+
 def test_of_which_kind_a_value_is() -> None:
     assert wanted_kinds(ASKED) == {"quantity"}
     assert wanted_kinds("When is the deadline of the draft?") == {"date", "time", "weekday"}

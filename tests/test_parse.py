@@ -25,7 +25,7 @@ from memos_core.parse import (
     as_session,
     as_ttl,
     notes,
-    turn_key,
+    turn_keys,
 )
 
 FULL = {"role": "user", "content": "x", "name": "Ana", "id": "m1", "timestamp": NOW.isoformat()}
@@ -98,10 +98,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "no such type": (lambda: as_member(SemanticType, "rumour", "semantic_type"), "must be one of fact, preference, event"),
     "no such origin": (lambda: as_member(Origin, None, "origin"), "must be one of user input, inference extraction"),
     "turn of half a surrogate": (
-        lambda: turn_key([{"role": "system", "content": "\ud800"}, FULL | {"id": None}], 1),
+        lambda: turn_keys([{"role": "system", "content": "\ud800"}, FULL | {"id": None}], [1]),
         "message 0 holds half a surrogate pair",
     ),
-    "turn id half a surrogate": (lambda: turn_key([{**FULL, "id": "\ud800"}], 0), "'id' of message 0 holds half a surrogate pair"),
+    "turn id half a surrogate": (lambda: turn_keys([{**FULL, "id": "\ud800"}], [0]), "'id' of message 0 holds half a surrogate pair"),
 }
 
 
@@ -139,14 +139,34 @@ messages = st.lists(
 )
 
 
+def key(talk: list[dict[str, Any]], index: int) -> str:
+    return turn_keys(talk, [index])[index]
+
+
 @given(messages, messages)
 def test_two_turns_are_one_when_the_talk_up_to_them_is(one: list[dict[str, str]], two: list[dict[str, str]]) -> None:
-    keys = [turn_key(talk, len(talk) - 1) for talk in (one, two)]
+    keys = [key(talk, len(talk) - 1) for talk in (one, two)]
     assert (keys[0] == keys[1]) is (one == two)
-    assert turn_key([*one, *two], len(one) - 1) == keys[0]  # what comes later does not change it
+    assert key([*one, *two], len(one) - 1) == keys[0]  # what comes later does not change it
+    both = [*one, *two]
+    assert turn_keys(both, range(len(both))) == {index: key(both, index) for index in range(len(both))}  # nor does what is asked with it
+
+
+def test_keys_of_a_long_conversation_read_each_message_once() -> None:
+    class Counted(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            read.append(name)
+            return super().__getitem__(name)
+
+    read: list[str] = []
+    talk = [Counted(role="user", content=f"Message {number}") for number in range(200)]
+    assert len(set(turn_keys(talk, range(200)).values())) == 200
+    assert read.count("content") <= 2 * 200
 
 
 def test_an_id_names_the_turn_wherever_it_stands() -> None:
-    assert turn_key([FULL], 0) == turn_key([{"role": "assistant", "content": "Hi"}, FULL], 1) == "id:m1"
+    assert key([FULL], 0) == key([{"role": "assistant", "content": "Hi"}, FULL], 1) == "id:m1"
     asked = {"role": "user", "content": "x"}
-    assert turn_key([{**asked, "timestamp": NOW}], 0) != turn_key([{**asked, "timestamp": NOW + timedelta(hours=1)}], 0)
+    assert key([{**asked, "timestamp": NOW}], 0) != key([{**asked, "timestamp": NOW + timedelta(hours=1)}], 0)
+    mixed = [asked, FULL, asked]
+    assert turn_keys(mixed, [0, 1, 2]) == {0: key(mixed, 0), 1: "id:m1", 2: key(mixed, 2)}

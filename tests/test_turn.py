@@ -12,6 +12,7 @@ from test_policy import cube
 
 from memos_core import InvalidInput, MemOS, Plaintext, Plan
 from memos_core.plan import block, line, render, strip_blocks
+from memos_core.store import chains
 
 ANA = ("clinic", "ana")
 FACT = "Ana is allergic to penicillin."
@@ -100,6 +101,20 @@ def test_a_long_conversation_goes_on_placing_memories(memos: MemOS) -> None:
         assert word in talk[-1]["content"] and f"about {word} and" in turn.prompt[-1]["content"]
         turn.commit("Ok.", now=NOW)
         talk = [*talk, {"role": "assistant", "content": "Ok."}]
+
+
+def test_a_turn_reads_the_placements_of_what_it_shows_alone(memos: MemOS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that never ends, such as "default", must not make each turn slower than the one before."""
+    said(memos, *(f"Ana's note {number} is about {word} and nothing else." for number, word in enumerate(WORDS)))
+    read: list[int] = []
+    monkeypatch.setattr("memos_core.store.snapshot.chains.load", lambda body, load=chains.load: read.append(1) or load(body))
+    counts = []
+    for number in range(20):
+        read.clear()
+        turn = memos.begin([{"role": "user", "content": f"Note {number} about {WORDS[number % 8]}?"}], scope=ANA, k=1, now=NOW)
+        counts.append(len(read))
+        turn.commit("Ok.", now=NOW)
+    assert len(turn.plan.placed) == 1 and len(set(counts)) == 1
 
 
 def test_a_commit_writes_once(memos: MemOS) -> None:

@@ -62,8 +62,10 @@ def _optional(item: Mapping[str, Any], key: str, name: str) -> str | None:
 
 
 def _storable(value: str, name: str) -> str:
-    if any(0xD800 <= ord(character) < 0xE000 for character in value):
-        raise InvalidInput(f"{name} holds half a surrogate pair and cannot be stored as UTF-8; decode it properly first")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{name} holds half a surrogate pair and cannot be stored as UTF-8; decode it properly first") from error
     return value
 
 
@@ -139,15 +141,24 @@ def as_member(kind: type[Member], value: Any, name: str) -> Member:
         raise InvalidInput(f"{name} must be one of {', '.join(kind)}; got {value!r}") from error
 
 
-def turn_key(messages: Sequence[Message], index: int) -> str:
-    """Identity of the turn of the user message at `index`: its id, else a digest of the conversation up to it.
+def turn_keys(messages: Sequence[Message], asked: Sequence[int]) -> dict[int, str]:
+    """Identity of the turns of the user messages at some places, which ascend: the message's id, else a digest of the conversation up to it.
 
-    The digest makes a replayed conversation the same turn and a repeated "Yes." further on another one.
+    The digest makes a replayed conversation the same turn and a repeated "Yes." further on another one. Each message is read once.
     """
-    source = messages[index].get("id")
-    if source is not None:
-        return "id:" + _storable(str(source), f"'id' of message {index}")
-    for position, message in enumerate(messages[: index + 1]):
-        _storable(message["role"] + message["content"], f"message {position}")
-    said = [[message["role"], message["content"], str(message.get("timestamp", ""))] for message in messages[: index + 1]]
-    return "digest:" + hashlib.sha256(dumps(said).encode()).hexdigest()
+    keys, said, read = {}, hashlib.sha256(b"["), 0
+    for index in asked:
+        source = messages[index].get("id")
+        if source is not None:
+            keys[index] = "id:" + _storable(str(source), f"'id' of message {index}")
+            continue
+        for position in range(read, index + 1):
+            message = messages[position]
+            _storable(message["role"] + message["content"], f"message {position}")
+            one = dumps([message["role"], message["content"], str(message.get("timestamp", ""))])
+            said.update(f"{',' if position else ''}{one}".encode())
+        read = index + 1
+        whole = said.copy()
+        whole.update(b"]")
+        keys[index] = "digest:" + whole.hexdigest()
+    return keys

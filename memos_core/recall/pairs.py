@@ -65,16 +65,21 @@ def changed(hits: Sequence[Hit], question: str, vectors: Mapping[CubeId, np.ndar
     vectors: float32 [d].
     """
     kinds = wanted_kinds(question)
-    slots = [_slots(prose(hit.text), kinds) if kinds else {} for hit in hits]
-    for place, older in enumerate(hits):
+    if not kinds:
+        return []
+    texts = [prose(hit.text) for hit in hits]
+    slots = [(place, found) for place, text in enumerate(texts) if (found := _slots(text, kinds))]
+    news = [(place, found) for place, found in slots if _CHANGE.search(texts[place])]
+    for place, held in slots:
+        older = hits[place]
         newer = [
-            Pair(older.cube.id, hit.cube.id, True, "it gives a newer value")
-            for hit, said in zip(hits[place + 1 :], slots[place + 1 :], strict=True)
-            if _differ(slots[place], said)
-            and _later(older, hit)
-            and hit.score >= FITS * older.score
-            and _CHANGE.search(prose(hit.text))
-            and float(vectors[older.cube.id] @ vectors[hit.cube.id]) >= ALIKE
+            Pair(older.cube.id, hits[behind].cube.id, True, "it gives a newer value")
+            for behind, said in news
+            if behind > place
+            and _differ(held, said)
+            and _later(older, hits[behind])
+            and hits[behind].score >= FITS * older.score
+            and float(vectors[older.cube.id] @ vectors[hits[behind].cube.id]) >= ALIKE
         ]
         if newer:
             return newer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import sqlite3
 from collections.abc import Sequence
@@ -237,6 +238,28 @@ def descendants(db: sqlite3.Connection, ids: Sequence[CubeId]) -> list[CubeId]:
     return list(found)
 
 
+def _repeating(db: sqlite3.Connection, ids: Sequence[CubeId]) -> tuple[list[str], list[CubeId]]:
+    """System texts of turns, and KV behind system texts, that hold a text of these cubes, of whatever version.
+
+    An application may have put what it retrieved into its system text.
+    """
+    systems = {row[0] for row in db.execute("SELECT DISTINCT system FROM turns WHERE system IS NOT NULL")}
+    behind = {}
+    for id, body in db.execute("SELECT id, body FROM cubes WHERE kind = 'activation'"):
+        payload = load(body).payload
+        if isinstance(payload, Activation) and payload.system:
+            behind[id] = payload.system
+    systems |= set(behind.values())
+    texts = set()
+    for id in ids if systems else ():
+        for (body,) in db.execute("SELECT body FROM versions WHERE id = ? AND body IS NOT NULL", (id,)):
+            payload = load(body).payload
+            if isinstance(payload, Plaintext):
+                texts |= {payload.text.strip(), payload.text.strip().replace("\n", "\n  ")}  # as it is, and as a line of a prompt
+    holding = {system for system in systems for text in texts if text in system and re.search(rf"(?<!\w){re.escape(text)}(?!\w)", system)}
+    return sorted(holding), [id for id, system in behind.items() if system in holding]
+
+
 def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
     scopes = (
         ()
@@ -254,7 +277,12 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
     prefix_keys: list[str] = []
     touched: dict[str, None] = dict.fromkeys(key for _, key in scopes)
     retired: list[tuple[int, str, list[CubeId]]] = []
-    for cube in descendants(db, list(asked)):
+    systems, computed = _repeating(db, descendants(db, list(asked)))
+    for system in systems:
+        for (key,) in db.execute("SELECT DISTINCT s.key FROM turns t JOIN scopes s USING (scope) WHERE t.system = ?", (system,)):
+            touched[key] = None
+        db.execute("UPDATE turns SET system = NULL WHERE system = ?", (system,))
+    for cube in descendants(db, [*asked, *computed]):
         found = db.execute(
             "SELECT c.row, c.scope, c.version, c.blob, c.body, c.concept, s.key FROM cubes c JOIN scopes s USING (scope) WHERE c.id = ?",
             (cube,),
@@ -311,9 +339,15 @@ def _erase(db: sqlite3.Connection, change: Erase) -> Outcome:
     return Outcome("erased", erased=tuple(erased), prefix_keys=tuple(prefix_keys), scopes_touched=places)
 
 
+def _latest(db: sqlite3.Connection, scope: int) -> tuple[str, str] | None:
+    """Session and key of a scope's latest turn."""
+    return db.execute("SELECT session, key FROM turns WHERE scope = ? ORDER BY at DESC, key, session LIMIT 1", (scope,)).fetchone()  # type: ignore[no-any-return]
+
+
 def _take(db: sqlite3.Connection, change: Take) -> Outcome:
     scope = scope_ids(db, change.scope)[-1]
     stamp = change.at.timestamp()
+    before = _latest(db, scope)
     fresh = db.execute(
         "INSERT OR IGNORE INTO turns VALUES (?,?,?,?,?)", (scope, change.session, change.turn, stamp, change.system)
     ).rowcount
@@ -324,6 +358,10 @@ def _take(db: sqlite3.Connection, change: Take) -> Outcome:
             if known is not None:
                 each.append(Outcome("merged", (known,)))
         return Outcome("known", each=tuple(each))
+    latest = _latest(db, scope)
+    for session, turn in {each for each in (before, (change.session, change.turn)) if each is not None and each != latest}:
+        # the latest one's system text is all that is needed
+        db.execute("UPDATE turns SET system = NULL WHERE scope = ? AND session = ? AND key = ?", (scope, session, turn))
     each = [_add(db, add) for add in change.adds]
     uses.count(db, scope, change)
     for position, (cube, version) in enumerate(change.placed):

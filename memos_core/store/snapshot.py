@@ -309,22 +309,26 @@ class Snapshot(Shelves):
         return [chains.load(row[0]) for row in self.db.execute(query, (limit,))]
 
     # ------------------------------------------------------------------ turns
-    def placements(self, scope: Scope, session: str) -> dict[str, list[tuple[MemCube, MemCube]]]:
-        """Memories standing in a session's prompts by turn: each as the version that was placed, and as it is now."""
-        rows = self.db.execute(
-            "SELECT p.turn, v.body, c.body FROM placements p JOIN scopes s ON s.scope = p.scope JOIN cubes c ON c.id = p.id"
-            " JOIN versions v ON v.id = p.id AND v.version = p.version WHERE s.key = ? AND p.session = ? ORDER BY p.turn, p.position",
-            (scope_key(scope), session),
-        )
+    def placements(self, scope: Scope, session: str, turns: Sequence[str]) -> dict[str, list[tuple[MemCube, MemCube]]]:
+        """Memories standing in a session's prompts by turn, of these turns: each as the version that was placed, and as it is now."""
         found: dict[str, list[tuple[MemCube, MemCube]]] = {}
-        for turn, then, now in rows:
-            found.setdefault(turn, []).append((chains.load(then), chains.load(now)))
+        for part in _parts(turns):
+            rows = self.db.execute(
+                "SELECT p.turn, v.body, c.body FROM placements p JOIN scopes s ON s.scope = p.scope JOIN cubes c ON c.id = p.id"
+                " JOIN versions v ON v.id = p.id AND v.version = p.version WHERE s.key = ? AND p.session = ?"
+                f" AND p.turn IN ({_marks(part)}) ORDER BY p.turn, p.position",
+                (scope_key(scope), session, *part),
+            )
+            for turn, then, now in rows:
+                placed = chains.load(then)
+                found.setdefault(turn, []).append((placed, placed if now == then else chains.load(now)))
         return found
 
     def last_system(self, scope: Scope) -> str | None:
         """The system text of the scope's latest turn."""
         row = self.db.execute(
-            "SELECT system FROM turns t JOIN scopes s USING (scope) WHERE s.key = ? ORDER BY t.at DESC, t.key LIMIT 1", (scope_key(scope),)
+            "SELECT system FROM turns t JOIN scopes s USING (scope) WHERE s.key = ? ORDER BY t.at DESC, t.key, t.session LIMIT 1",
+            (scope_key(scope),),
         ).fetchone()
         return row[0] if row else None
 

@@ -8,7 +8,7 @@ from typing import Any
 from langgraph.config import get_config
 from langgraph.runtime import get_runtime
 
-from memos_core import InvalidInput
+from memos_core import InvalidInput, as_scope
 from memos_integrations.langchain.messages import ScopeLike
 
 SESSION_NAMES = ("session", "session_id", "thread_id")
@@ -21,7 +21,7 @@ def scope_in(scope: ScopeLike | Callable[[Any], ScopeLike] | None, runtime: Call
         found = configured().get("scope")
     if found is None:
         raise InvalidInput('no scope: pass scope=, or config={"configurable": {"scope": ...}} with the run')
-    return (found,) if isinstance(found, str) else tuple(found)
+    return as_scope(found)
 
 
 def session_in(configurable: Mapping[str, Any], default: str | None) -> str | None:

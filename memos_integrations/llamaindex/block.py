@@ -10,7 +10,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.bridge.pydantic import Field, field_validator
 from llama_index.core.memory import BaseMemoryBlock
 
-from memos_core import InvalidInput
+from memos_core import InvalidInput, as_scope
 from memos_integrations.llamaindex.messages import Said
 
 CHARACTERS = 4
@@ -43,9 +43,7 @@ class MemosMemoryBlock(BaseMemoryBlock[str]):
     @field_validator("scope")
     @classmethod
     def _check_scope(cls, scope: Any) -> Any:
-        if callable(scope) or isinstance(scope, str):
-            return scope
-        return tuple(scope)
+        return scope if callable(scope) else as_scope(scope)
 
     async def aput(self, messages: list[ChatMessage], from_short_term_memory: bool = False, session_id: str | None = None) -> None:
         """Remember messages that overflow."""

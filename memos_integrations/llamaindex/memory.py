@@ -15,7 +15,7 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr, field_serialize
 from llama_index.core.memory import BaseMemory
 from llama_index.core.utils import get_tokenizer
 
-from memos_core import InvalidInput, MemCube, MemOS, Plaintext, Turn
+from memos_core import InvalidInput, MemCube, MemOS, Plaintext, Turn, as_scope
 from memos_integrations.llamaindex.messages import Said, put_before
 
 if TYPE_CHECKING:
@@ -86,11 +86,10 @@ class MemosMemory(BaseMemory):
             raise InvalidInput("MemosMemory needs memos=, an open MemOS, or location=, the directory of one")
         if token_limit <= token_budget:
             raise InvalidInput(f"token_limit={token_limit} leaves no room for the conversation beside token_budget={token_budget}")
-        place = (scope,) if isinstance(scope, str) else tuple(scope)
         where = str(Path(memos.path if memos is not None else location).resolve())
         super().__init__(
             location=where,
-            scope=place,
+            scope=as_scope(scope),
             session=session or uuid.uuid4().hex,
             token_budget=token_budget,
             k=k,
@@ -177,7 +176,10 @@ class MemosMemory(BaseMemory):
             self._view.append(said)
 
     def set(self, messages: list[ChatMessage]) -> None:
-        """Make these messages the conversation. What of them the session does not hold yet is remembered; nothing is erased."""
+        """Make these messages the conversation. What of them the session does not hold yet is remembered; nothing is erased.
+
+        That includes what was forgotten and is shown again: whoever keeps the history has to take it out there too.
+        """
         with self._lock:
             held: dict[tuple[str, str], list[Said]] = {}
             for known in self._stored():

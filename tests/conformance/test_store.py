@@ -157,7 +157,11 @@ def agrees(store: Store, model: Model) -> None:
         counts = view.counts()
         assert (counts["cubes"], counts["turns"]) == (len(model.versions), len(model.turns))
         assert list(view.broken_chains()) == []
-        placed = [pair[0].id for pairs in (*view.placements(ANA, "s").values(), *view.placements(ANA, "t").values()) for pair in pairs]
+        placed = [
+            pair[0].id
+            for pairs in (each for session, turn in model.turns for each in view.placements(ANA, session, [turn]).values())
+            for pair in pairs
+        ]
         assert set(placed) <= set(model.versions)
 
 
