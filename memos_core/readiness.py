@@ -100,8 +100,9 @@ def _lasting(cube: MemCube) -> Condition:
 
 def _settled(cube: MemCube, known: datetime | None, seconds: float, now: datetime) -> Condition:
     since = unchanged_since(cube, known)
-    until = later(since, seconds)
-    missing = "" if (now - since).total_seconds() >= seconds else f"to stand unchanged until {until.isoformat(timespec='seconds')}"
+    missing = ""
+    if (now - since).total_seconds() < seconds:
+        missing = f"to stand unchanged until {later(since, seconds).isoformat(timespec='seconds')}"
     return Condition("unchanged since", since.isoformat(timespec="seconds"), f"{seconds:g} s ago", missing)
 
 
