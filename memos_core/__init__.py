@@ -40,7 +40,7 @@ from memos_core.errors import (
 )
 from memos_core.explaining import Explanation
 from memos_core.links import Link
-from memos_core.memos import MemOS
+from memos_core.memos import MemOS, as_memos
 from memos_core.outline import outline
 from memos_core.plan import Plan
 from memos_core.policies import LATENCY, MEMORY, QUALITY, Policy, View
@@ -105,6 +105,7 @@ __all__ = [  # noqa: RUF022  in plain order
     "VersionConflict",
     "View",
     "Worker",
+    "as_memos",
     "as_scope",
     "outline",
 ]

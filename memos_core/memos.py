@@ -384,3 +384,10 @@ class MemOS(Lifecycle, Browsing, Sources, Archiving, Entries, Scheduling):
                 "kv": self._house.engine.kv.stats() if self._house.reuses else {},
                 "modules": self._modules.stats(),
             }
+
+
+def as_memos(memos: Any) -> MemOS:
+    """That it is an open memory, for those who take one. Raises InvalidInput."""
+    if not isinstance(memos, MemOS):
+        raise InvalidInput(f"memos must be an open memory, as MemOS.open(directory) gives it; got {memos!r}")
+    return memos

@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 import uuid
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
-from memos_core import InvalidInput, MissingExtra, Plan, Turn
+from memos_core import InvalidInput, MissingExtra, Plan, Turn, as_memos
 
 try:
     from langchain_classic.base_memory import BaseMemory
     from langchain_classic.memory.utils import get_prompt_input_key
     from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-    from pydantic import Field, PrivateAttr
+    from pydantic import AfterValidator, Field, PrivateAttr
 except ImportError as error:
     raise MissingExtra("memos_integrations.langchain_classic", "langchain-classic") from error
 
@@ -31,7 +31,7 @@ class MemosMemory(BaseMemory):
     that raises.
     """
 
-    memos: Any = Field(repr=False, exclude=True)
+    memos: Annotated[Any, AfterValidator(as_memos)] = Field(repr=False, exclude=True)
     scope: str | tuple[str, ...]
     session: str = Field(default_factory=lambda: uuid.uuid4().hex)
     memory_key: str = "history"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from memos_core import Entry, InvalidInput, MissingExtra, NotFound, VersionConflict, as_scope
+from memos_core import Entry, InvalidInput, MissingExtra, NotFound, VersionConflict, as_memos, as_scope
 
 try:
     from langgraph.store.base import (
@@ -53,7 +53,7 @@ class MemosStore(BaseStore):
     def __init__(self, *, memos: Any, scope: str | Namespace, fields: Sequence[str] = ("$",), ttl: TTLConfig | None = None) -> None:
         if isinstance(fields, str) or not all(isinstance(field, str) for field in fields):
             raise InvalidInput(f"fields is a list of paths such as ['$'] or ['text', 'meta.title'], got {fields!r}")
-        self.memos = memos
+        self.memos = as_memos(memos)
         self.root: Namespace = as_scope(scope)
         self.fields = tuple(fields)
         self.ttl_config = ttl

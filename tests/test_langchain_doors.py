@@ -336,6 +336,26 @@ def test_a_scope_that_is_no_name_is_refused_and_shown_by_every_class(memos: MemO
             call()
 
 
+@pytest.mark.parametrize("given", ["clinic.memos", None])
+def test_what_is_no_open_memory_is_refused_and_shown_by_every_class(given: Any) -> None:
+    """Its directory, for one."""
+    for call in (
+        lambda: MemosMiddleware(memos=given, scope="ana"),
+        lambda: MemosChat(memos=given, model=Scripted(script=["Hi."]), scope="ana"),
+        lambda: MemosRetriever(memos=given, scope="ana"),
+        lambda: MemosChatHistory(memos=given, scope="ana", session="s"),
+        lambda: MemosVectorStore(memos=given, scope="ana"),
+        lambda: door.MemosEmbeddings(given),
+        lambda: door.memory_tools(memos=given, scope="ana"),
+        lambda: MemosStore(memos=given, scope="ana"),
+        lambda: MemosMemory(memos=given, scope="ana"),
+    ):
+        with pytest.raises(
+            ValueError, match=r"memos must be an open memory, as MemOS.open\(directory\) gives it; got ('clinic.memos'|None)"
+        ):
+            call()
+
+
 def test_a_missing_framework_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "langchain_core.retrievers", None)
     spec = importlib.util.spec_from_file_location("without_langchain", door.__file__)

@@ -304,3 +304,9 @@ def test_a_scope_that_is_no_name_is_refused_and_shown(memos: MemOS, whose: Any) 
     for kind in (MemosMemory, MemosMemoryBlock):
         with pytest.raises(ValueError, match=r"scope must be a non-empty string or a tuple of them, such as .*; got .*(42|None)"):
             kind(memos=memos, scope=whose)
+
+
+def test_what_is_no_open_memory_is_refused_and_shown() -> None:
+    for kind in (MemosMemory, MemosMemoryBlock, MemosRetriever):
+        with pytest.raises(ValueError, match=r"memos must be an open memory, as MemOS.open\(directory\) gives it; got 'clinic.memos'"):
+            kind(memos="clinic.memos", scope=ANA)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, RunnableLambda, ensure_config, run_in_executor
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from memos_core import InvalidInput, NotAvailable, Turn
+from memos_core import InvalidInput, NotAvailable, Turn, as_memos
 from memos_integrations.langchain.engine import (
     arguments,
     as_message,
@@ -52,7 +52,7 @@ class MemosChat(BaseChatModel):
     What was used, and why, is in `response_metadata["memos"]`. Errors of the memory are raised, never swallowed.
     """
 
-    memos: Any = Field(repr=False, exclude=True)
+    memos: Annotated[Any, AfterValidator(as_memos)] = Field(repr=False, exclude=True)
     scope: ScopeLike | None = None
     model: Any = Field(repr=False, exclude=True)
     session: str | None = None

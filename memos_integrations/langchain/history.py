@@ -12,7 +12,7 @@ from typing import Any
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from memos_core import Entry, as_scope
+from memos_core import Entry, as_memos, as_scope
 from memos_integrations.langchain.messages import ScopeLike, answers, as_dict
 
 COLLECTION = "cleared chat histories"
@@ -33,7 +33,7 @@ class MemosChatHistory(BaseChatMessageHistory):
     """
 
     def __init__(self, *, memos: Any, scope: ScopeLike, session: str) -> None:
-        self.memos = memos
+        self.memos = as_memos(memos)
         self.scope: tuple[str, ...] = as_scope(scope)
         self.session = session
 

@@ -11,7 +11,7 @@ from typing import Any
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
 from langchain_core.messages import BaseMessage, SystemMessage
 
-from memos_core import Turn
+from memos_core import Turn, as_memos
 from memos_integrations.langchain.messages import ScopeLike, answers, as_dict, as_json, placed, text_of
 from memos_integrations.langchain.running import configured, scope_in, session_in
 from memos_integrations.langchain.tools import TOOLS, memory_tools
@@ -49,7 +49,7 @@ class MemosMiddleware(AgentMiddleware):
         tools: bool | Sequence[str] = False,
     ) -> None:
         super().__init__()
-        self.memos = memos
+        self.memos = as_memos(memos)
         self.scope = scope
         self.session = session
         self.token_budget = token_budget

@@ -10,6 +10,8 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.messages import BaseMessage, HumanMessage
 
+from memos_core import as_memos
+
 CAPTION = "Say in one sentence what this image shows, with the names, numbers and words that can be read in it."
 
 
@@ -28,7 +30,7 @@ class MemosEmbeddings(Embeddings):
     """The embedder of an open memory, for others to use."""
 
     def __init__(self, memos: Any) -> None:
-        self._memos = memos
+        self._memos = as_memos(memos)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """One vector of unit length per text."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from memos_core import as_memos
 from memos_integrations.langchain.messages import ScopeLike
 
 
@@ -18,7 +19,7 @@ class MemosRetriever(BaseRetriever):
     on one instance: `retriever.configurable_fields(scope=ConfigurableField(id="scope"))`, with the scope in each call's configuration.
     """
 
-    memos: Any = Field(repr=False, exclude=True)
+    memos: Annotated[Any, AfterValidator(as_memos)] = Field(repr=False, exclude=True)
     scope: ScopeLike
     k: int = 10
 

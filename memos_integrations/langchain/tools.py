@@ -8,7 +8,7 @@ from typing import Any
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from pydantic import BaseModel, Field
 
-from memos_core import AccessDenied, InvalidInput, NotFound, Origin
+from memos_core import AccessDenied, InvalidInput, NotFound, Origin, as_memos
 from memos_integrations.langchain.messages import ScopeLike
 from memos_integrations.langchain.running import current, scope_in
 
@@ -27,7 +27,7 @@ def memory_tools(
     if isinstance(names, str) or not set(names) <= set(TOOLS):
         raise InvalidInput(f"names is a list of {', '.join(TOOLS)}; got {names!r}")
     kinds = {"remember": _Remember, "recall": _Recall, "forget": _Forget, "timeline": _Timeline}
-    return [_tool(name, kinds[name], memos, scope, k) for name in names]
+    return [_tool(name, kinds[name], as_memos(memos), scope, k) for name in names]
 
 
 def _tool(name: str, kind: type[_Call], memos: Any, scope: ScopeLike | Callable[[Any], ScopeLike] | None, k: int) -> BaseTool:

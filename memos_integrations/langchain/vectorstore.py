@@ -14,7 +14,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
-from memos_core import Entry, InvalidInput
+from memos_core import Entry, InvalidInput, as_memos
 from memos_integrations.langchain.messages import ScopeLike
 from memos_integrations.langchain.models import MemosEmbeddings
 
@@ -32,7 +32,7 @@ class MemosVectorStore(VectorStore):
     """
 
     def __init__(self, *, memos: Any, scope: ScopeLike) -> None:
-        self.memos = memos
+        self.memos = as_memos(memos)
         self.scope = scope
 
     @property

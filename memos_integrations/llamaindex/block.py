@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.bridge.pydantic import Field, field_validator
 from llama_index.core.memory import BaseMemoryBlock
+from pydantic import AfterValidator
 
-from memos_core import InvalidInput, as_scope
+from memos_core import InvalidInput, as_memos, as_scope
 from memos_integrations.llamaindex.messages import Said
 
 CHARACTERS = 4
@@ -34,7 +35,7 @@ class MemosMemoryBlock(BaseMemoryBlock[str]):
     """
 
     name: str = "memos"
-    memos: Any = Field(exclude=True, repr=False)
+    memos: Annotated[Any, AfterValidator(as_memos)] = Field(exclude=True, repr=False)
     scope: Any
     token_budget: int = 512
     k: int = 8

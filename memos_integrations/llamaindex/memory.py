@@ -15,7 +15,7 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr, field_serialize
 from llama_index.core.memory import BaseMemory
 from llama_index.core.utils import get_tokenizer
 
-from memos_core import InvalidInput, MemCube, MemOS, Plaintext, Turn, as_scope
+from memos_core import InvalidInput, MemCube, MemOS, Plaintext, Turn, as_memos, as_scope
 from memos_integrations.llamaindex.messages import Said, put_before
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class MemosMemory(BaseMemory):
             raise InvalidInput("MemosMemory needs memos=, an open MemOS, or location=, the directory of one")
         if token_limit <= token_budget:
             raise InvalidInput(f"token_limit={token_limit} leaves no room for the conversation beside token_budget={token_budget}")
-        where = str(Path(memos.path if memos is not None else location).resolve())
+        where = str(Path(as_memos(memos).path if memos is not None else location).resolve())
         super().__init__(
             location=where,
             scope=as_scope(scope),

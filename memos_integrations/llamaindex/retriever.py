@@ -9,6 +9,8 @@ from typing import Any
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
+from memos_core import as_memos
+
 
 class MemosRetriever(BaseRetriever):
     """Recalled memories as nodes, best first: `node_id` is the cube's id, `metadata` holds reasons, time, sources and path.
@@ -19,7 +21,7 @@ class MemosRetriever(BaseRetriever):
     """
 
     def __init__(self, *, memos: Any, scope: str | Sequence[str] | Callable[[], Any], k: int = 10, **rest: Any) -> None:
-        self._memos = memos
+        self._memos = as_memos(memos)
         self._scope = scope
         self._k = k
         super().__init__(**rest)
