@@ -150,7 +150,8 @@ class Scheduling(Forms):
         self, what: Turn | CubeId | Sequence[CubeId], success: bool = True, *, actor: ActorLike = None, now: datetime | None = None
     ) -> None:
         """Say whether it went well: a committed turn, for what its answer came from (where that cannot be told, all that it recalled), or
-        memories, for the latest turn that each was recalled in. Counted once per memory and turn in `usage.successes`; False takes it back.
+        memories, for the latest turn that each was recalled in; of one that no turn has recalled, nothing is counted. Counted once per memory
+        and turn in `usage.successes`; False takes it back.
 
         Raises InvalidInput, NotFound or AccessDenied.
         """
