@@ -45,7 +45,7 @@ KNOWN = 65_536
 class Decision:
     """What a request did. hit: it was held. admitted: it came in and is held now. evicted: what went for it, least value first.
 
-    gain, loss: expected seconds saved per request by the key, and by what would have had to go; 0 where nothing was weighed.
+    gain, loss: expected seconds saved per request, over the next ones, by the key, and by what would have had to go; 0 where nothing was weighed.
     """
 
     hit: bool
@@ -124,7 +124,7 @@ class Residency:
         return {self.rates.keys[slot]: int(self._bytes[slot]) for slot in self._held}
 
     def value(self, key: Hashable) -> float:
-        """Expected seconds that having it saves per request; 0 for an unknown key."""
+        """Expected seconds that having it saves per request, over the next ones (`AHEAD`); 0 for an unknown key."""
         slot = self.rates.slots.get(key)
         return 0.0 if slot is None else float(self._rates(np.array([slot]))[0]) * float(self._seconds[slot])
 

@@ -105,8 +105,7 @@ def main() -> int:
         plan = [timed(lambda: make_plan(candidates=[(each, "") for each in cubes[:8]], count=len, **asked)) for _ in range(200)]
         told("what of eight memories reaches the model, and how", statistics.median(plan), 0.2)
         candidates = [Candidate(each, 20, False) for each in cubes]
-        thresholds = Thresholds()
-        head = [timed(lambda: decide_head(candidates, None, thresholds, NOW)) for _ in range(200)]
+        head = [timed(lambda: decide_head(candidates, None, Thresholds(), NOW)) for _ in range(200)]
         told("which of twelve memories stand in the head", statistics.median(head), 0.2)
     return 1 if missed else 0
 

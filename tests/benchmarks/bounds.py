@@ -1,5 +1,5 @@
-"""What a policy could reach: one that knows the true rates, one that is told which conversation is live, and the most that knowing the
-future could bring.
+"""What a policy could reach: one that knows the true rates, learners that are told which conversation is live or when the hot set
+moves, and the most that knowing the future could bring.
 
 The rate oracle fills on demand as every policy does. FOO is a bound on any policy that fills on demand and may bypass: an object may be
 held in part, which is why it is a bound and not a policy. In the prefix tree it ignores that a child needs its parent, so that it is a
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,48 +90,60 @@ class RateOracle:
             self.children[self.trace.parents[key]] += change
 
 
-class Told:
-    """A learner that is told which conversation is live: value density by the uses in it so far, 0 in all others, every held key looked at.
+class _Counting:
+    """A learner that counts uses exactly and looks at every held key."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget, self.used = budget, 0
+        self.sizes: dict[int, int] = {}
+        self.uses: Counter[int] = Counter()
+
+    def _admit(self, key: int, size: int, worth: Mapping[int, float], margin: float, spare: bool) -> Decision:
+        """Let a key in if it is worth more than what goes for it. worth: per block, of the held keys that may go, the first of equal ones first."""
+        held = list(worth)
+        need = self.used + size - self.budget
+        choice = choose(self.uses[key] * size, need, list(worth.values()), [self.sizes[other] for other in held], margin, spare)
+        victims = tuple(held[place] for place in choice.victims)
+        for victim in victims:
+            self.used -= self.sizes.pop(victim)
+        if choice.admitted:
+            self.sizes[key] = size
+            self.used += size
+        return Decision(False, choice.admitted, victims)
+
+
+class Told(_Counting):
+    """A learner that is told which conversation is live: value density by the uses in it so far, 0 in all others.
 
     What the rate oracle knows beyond it are the rates before the first question, and no policy is told either.
     """
 
     def __init__(self, budget: int) -> None:
-        self.budget, self.used = budget, 0
-        self.sizes: dict[int, int] = {}
-        self.uses: dict[int, int] = {}
+        super().__init__(budget)
         self.groups: dict[int, int | None] = {}
 
     def request(
         self, key: int, size: int, seconds: float, group: int | None = None, parent: int | None = None, together: bool = False
     ) -> Decision:
-        self.uses[key], self.groups[key] = self.uses.get(key, 0) + 1, group
+        self.uses[key] += 1
+        self.groups[key] = group
         if key in self.sizes:
             return Decision(True, False, ())
-        held = list(self.sizes)
-        densities = [self.uses[other] * float(self.groups[other] == group) for other in held]
-        choice = choose(self.uses[key] * size, self.used + size - self.budget, densities, [self.sizes[other] for other in held], 1.5)
-        if choice.admitted:
-            for place in choice.victims:
-                self.used -= self.sizes.pop(held[place])
-            self.sizes[key] = size
-            self.used += size
-        return Decision(False, choice.admitted, tuple(held[place] for place in choice.victims))
+        worth = {other: self.uses[other] * float(self.groups[other] == group) for other in self.sizes}
+        return self._admit(key, size, worth, margin=1.5, spare=True)
 
 
-class ToldOfMoves:
-    """A learner that is told each moment the hot set moves: value density by the uses since, counted exactly; every held key looked at.
+class ToldOfMoves(_Counting):
+    """A learner that is told each moment the hot set moves: value density by the uses since.
 
     Where all that is known of the keys is the same before a move, no forecast of rates orders them better than the uses since. With no
     moments it counts all uses, as suits rates that stay as they are. A parent counts for no less than what rests on it.
     """
 
     def __init__(self, trace: Trace, budget: int) -> None:
-        self.budget, self.used = budget, 0
+        super().__init__(budget)
         self.moves = list(trace.shifts)
         self.clock = 0
-        self.sizes: dict[int, int] = {}
-        self.uses: Counter[int] = Counter()
         self.parents: dict[int, int] = {}
 
     def request(
@@ -149,22 +162,12 @@ class ToldOfMoves:
         while parent is not None:
             above.add(parent)
             parent = self.parents.get(parent)
-        held = [other for other in self.sizes if other not in above]
-        worth = {other: float(self.uses[other]) for other in held}
-        for other in reversed(held):  # what rests on a key came in after it
-            if self.parents.get(other, -1) in worth:
-                worth[self.parents[other]] = max(worth[self.parents[other]], worth[other])
-        held.reverse()  # of equal worth, children go before what they rest on
-        need = self.used + size - self.budget
-        choice = choose(
-            self.uses[key] * size, need, [worth[other] for other in held], [self.sizes[other] for other in held], 1.0, spare=False
-        )
-        if choice.admitted:
-            for place in choice.victims:
-                self.used -= self.sizes.pop(held[place])
-            self.sizes[key] = size
-            self.used += size
-        return Decision(False, choice.admitted, tuple(held[place] for place in choice.victims))
+        # what rests on a key came in after it, and goes before it where both are worth the same
+        worth = {other: float(self.uses[other]) for other in reversed(self.sizes) if other not in above}
+        for other in worth:
+            if (below := self.parents.get(other, -1)) in worth:
+                worth[below] = max(worth[below], worth[other])
+        return self._admit(key, size, worth, margin=1.0, spare=False)
 
 
 def foo(keys: np.ndarray, blocks: np.ndarray, budget: int) -> float:
