@@ -205,7 +205,7 @@ class _Outlook:
     def _of_module(self) -> list[Prospect]:
         cube, least = self._cube, self._least.module_heat
         problem, when = standing(self._view, cube, self._now).problem, policy.cold_at(cube, self._least, self._now)
-        cold = Condition("heat", f"{cube.usage.heat:.2f}", f"below {least:g}", "" if when <= self._now else _cools(least, when))
+        cold = _cools(cube.usage.heat, least, when, self._now)
         found = [Prospect("stale", (_changed(problem),))]
         return [*found, Prospect("revert", (_unfrozen([cube]), cold, *self._left_to_use), when)] if policy.may_cool(cube) else found
 
@@ -241,7 +241,7 @@ class _Outlook:
             return []
         warmest = max((source.usage.heat for source in mine.sources), default=0.0)
         when = cools_at(warmest, least, now)
-        cools = Condition("heat", f"{warmest:.2f}", f"below {least:g}", "" if when <= now else _cools(least, when))
+        cools = _cools(warmest, least, when, now)
         move = decide_head(stands.candidates, stands.current, self._least, now)
         missing = "" if move is not None and move.kind == "prefill" else "other memories that deserve the head"
         others = Condition("memories", f"{len(mine.sources)} that deserve it", "others", missing)
@@ -268,7 +268,7 @@ class _Outlook:
     def _leaves_head(self, stands: Standing) -> Prospect:
         heat, least, now = self._cube.usage.heat, self._least.stay_heat, self._now
         when = cools_at(heat, least, now)
-        cools = Condition("heat", f"{heat:.2f}", f"below {least:g}", "" if when <= now else _cools(least, when))
+        cools = _cools(heat, least, when, now)
         return Prospect("drop", (_unfrozen([head.cube for head in stands.mine]), cools, *self._left_to_use), when)
 
     def _enters_head(self, stands: Standing, mine: Candidate) -> Prospect:
@@ -366,5 +366,7 @@ def _unfrozen(cubes: Sequence[MemCube]) -> Condition:
     return Condition("frozen", "yes" if frozen else "no", "no", f"freeze({frozen[0]!r}, False)" if frozen else "")
 
 
-def _cools(threshold: float, when: datetime) -> str:
-    return f"cools below {threshold:g} on {when.date().isoformat()}"
+def _cools(heat: float, least: float, when: datetime, now: datetime) -> Condition:
+    """That it is colder than that, as it will be at a time if nobody uses it."""
+    missing = "" if when <= now else f"cools below {least:g} on {when.date().isoformat()}"
+    return Condition("heat", f"{heat:.2f}", f"below {least:g}", missing)
